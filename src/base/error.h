@@ -1,0 +1,26 @@
+/* error.h: failing is one line. sl_fail() fills the record and returns the
+ * code, so that a function refuses with
+ *
+ *     return sl_fail(err, SL_INPUT, path, "%u records found, %u expected", a, b);
+ *
+ * The record is filled where most is known and passed on untouched. The text
+ * is made printable here, so names from files may be given as they are.
+ */
+#ifndef SL_BASE_ERROR_H
+#define SL_BASE_ERROR_H
+
+#include <shardlens/types.h>
+
+/* err may be NULL. where may be NULL (= ""). Returns code. */
+enum sl_code sl_fail(struct sl_error *err, enum sl_code code, const char *where,
+                     const char *format, ...) __attribute__((format(printf, 4, 5), cold));
+
+/* The same for a failed system call: appends ": strerror(errno)". The code is
+ * SL_WRITE for ENOSPC, EDQUOT, EFBIG and EROFS, SL_MEMORY for ENOMEM, else `code`. */
+enum sl_code sl_fail_errno(struct sl_error *err, enum sl_code code, const char *where,
+                           const char *format, ...) __attribute__((format(printf, 4, 5), cold));
+
+/* Out of memory, with what was wanted. Returns SL_MEMORY. */
+enum sl_code sl_fail_memory(struct sl_error *err, uint64_t bytes) __attribute__((cold));
+
+#endif

@@ -1,0 +1,81 @@
+/* io.h: the only door to files. Everything above reads and writes through
+ * here: whole reads and writes by position, errors that name the file.
+ *
+ * Every system call goes through the table sl_io, which a test may replace to
+ * fail the n-th call (see tests/base).
+ */
+#ifndef SL_BASE_IO_H
+#define SL_BASE_IO_H
+
+#include <shardlens/types.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+struct sl_arena;
+
+struct sl_io_ops {
+    int (*open)(const char *path, int flags, mode_t mode);
+    ssize_t (*pread)(int fd, void *buf, size_t len, off_t offset);
+    ssize_t (*pwrite)(int fd, const void *buf, size_t len, off_t offset);
+    int (*fsync)(int fd);
+    int (*close)(int fd);
+    int (*rename)(const char *from, const char *to);
+    int (*fallocate)(int fd, off_t offset, off_t len);   /* posix_fallocate: an errno, not -1 */
+};
+extern struct sl_io_ops sl_io;
+
+/* A file open for reading, and what it was when it was opened. */
+struct sl_file {
+    int fd;                 /* -1 when closed */
+    const char *path;       /* borrowed from the caller of sl_file_open */
+    uint64_t size;
+    uint64_t dev, ino;
+    int64_t mtime_ns, ctime_ns;
+};
+
+/* Opens a regular file for reading; anything else (folder, FIFO, device,
+ * socket) is refused without being waited for. Leaves access times alone where
+ * it may. path is borrowed by *file. SL_INPUT on failure. */
+int sl_file_open(const char *path, struct sl_file *file, struct sl_error *err);
+void sl_file_close(struct sl_file *file);    /* twice is harmless */
+/* Has the file (by its path) another identity, size or time than when it was
+ * opened? SL_INPUT with a sentence if so. */
+int sl_file_unchanged(const struct sl_file *file, struct sl_error *err);
+
+/* Reads exactly len bytes at offset. A file that ends before is SL_INPUT. */
+int sl_file_read(const struct sl_file *file, uint64_t offset, void *buf, size_t len,
+                 struct sl_error *err);
+/* Tells the kernel that a range will be read in order, or is not needed again. */
+void sl_file_will_read(const struct sl_file *file, uint64_t offset, uint64_t len);
+void sl_file_drop(int fd, uint64_t offset, uint64_t len);
+
+/* Reads a whole small file into the arena, NUL terminated besides. A file
+ * larger than limit is SL_INPUT. *len may be NULL. */
+int sl_file_slurp(const char *path, uint64_t limit, struct sl_arena *arena,
+                  char **text, size_t *len, struct sl_error *err);
+
+/* Writes exactly len bytes at offset; SL_WRITE on failure. path for messages. */
+int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size_t len,
+                struct sl_error *err);
+/* Creates path (O_EXCL), writes it, fsyncs and closes it. */
+int sl_write_new(const char *path, const void *bytes, size_t len, struct sl_error *err);
+/* fsync of a folder, so that a rename in it lasts. File systems that have no
+ * such thing (EINVAL, ENOTSUP) are forgiven. */
+int sl_sync_folder(const char *path, struct sl_error *err);
+
+bool sl_path_exists(const char *path);
+bool sl_path_is_folder(const char *path);
+/* A name from a file (weight_map, relative_path) that may be opened below a
+ * folder: relative, no "..", no empty part, no NUL, no backslash at the start. */
+bool sl_path_is_inside(const char *name, size_t len);
+
+/* Names in a folder in natural order, "." and ".." left out. SL_INPUT on
+ * failure, also above `limit` entries. */
+int sl_folder_list(const char *path, size_t limit, struct sl_arena *arena,
+                   const char *const **names, size_t *count, struct sl_error *err);
+/* mkdir -p. SL_WRITE on failure. */
+int sl_folder_make(const char *path, struct sl_error *err);
+/* rm -r of what this program made; follows no links. */
+int sl_folder_remove(const char *path, struct sl_error *err);
+
+#endif
