@@ -1,0 +1,390 @@
+/* shardlens.h: the C API of libshardlens.
+ *
+ * Open a checkpoint, learn what it is, list and read its tensors, plan a
+ * conversion, run it, prove it. The command line and the terminal UI use this
+ * header (and types.h) and nothing below it.
+ *
+ * Calling sequence
+ *
+ *     struct sl_checkpoint *ck;
+ *     struct sl_error err;
+ *     if (sl_open("/ckpts/minicpm", NULL, &ck, &err))
+ *         return fprintf(stderr, "%s: %s\n", err.where, err.message), err.code;
+ *     const struct sl_checkpoint_info *info = sl_info(ck);
+ *     struct sl_plan *plan;
+ *     struct sl_plan_options want = { .format = SL_TO_HF };
+ *     if (!sl_plan_make(ck, "/out/hf", &want, &plan, &err)) {
+ *         struct sl_job *job;
+ *         if (!sl_convert_start(plan, NULL, &job, &err)) {
+ *             sl_job_wait(job, &err);
+ *             sl_job_free(job);
+ *         }
+ *         sl_plan_free(plan);
+ *     }
+ *     sl_close(ck);
+ *
+ * Errors     functions return 0 (SL_OK) or an enum sl_code and fill *err, which
+ *            may be NULL. Nothing here prints, exits or installs a signal handler.
+ * Ownership  handles are owned by the caller and freed by their own function,
+ *            which accepts NULL. Everything reached through a handle is borrowed
+ *            until the handle is freed. A plan borrows its checkpoint, a job its
+ *            plan: free in the reverse order.
+ * Threads    a handle may be read from any number of threads; opening, planning
+ *            and freeing is for one. Jobs run in their own threads; every
+ *            sl_job_* call may come from any thread.
+ */
+#ifndef SHARDLENS_H
+#define SHARDLENS_H
+
+#include <shardlens/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+const char *sl_version(void);                       /* "0.1.0" */
+const char *sl_container_name(enum sl_container container);   /* as in JSON */
+const char *sl_severity_name(enum sl_severity severity);      /* error | warning | note */
+const char *sl_confidence_name(enum sl_confidence confidence);
+const char *sl_rank_status_name(enum sl_rank_status status);
+const char *sl_dtype_label(enum sl_dtype dtype);    /* "bf16", "fp32", "int64", .. */
+
+/* ---- open --------------------------------------------------------------- */
+
+struct sl_checkpoint;
+
+struct sl_open_options {
+    const char *model;             /* --model: preset or family name, NULL */
+    const char *const *set;        /* --set: "key=value", Megatron argument names */
+    size_t set_count;
+    const char *family_file;       /* --family-file, NULL */
+    const char *hf_config;         /* --hf-config: folder with config.json, NULL */
+};
+
+/* Opens whatever path is: a save folder, an iteration folder, one mp_rank
+ * folder, a Hugging Face folder, one file. Reads headers only. A checkpoint with
+ * damaged or missing shards still opens when at least one shard can be read:
+ * what is wrong is in info->problems. SL_INPUT when nothing there is a
+ * checkpoint; SL_USAGE when an option is wrong or contradicts the tensors. */
+int sl_open(const char *path, const struct sl_open_options *options,
+            struct sl_checkpoint **out, struct sl_error *err);
+void sl_close(struct sl_checkpoint *ck);
+
+struct sl_dtype_count { enum sl_dtype dtype; uint64_t tensors, bytes; };
+
+struct sl_checkpoint_info {
+    const char *path;              /* as given */
+    const char *folder;            /* the folder whose files were read, tracker followed */
+    enum sl_container container;
+    const char *names;             /* "te", "local", "legacy", "hf", NULL unknown */
+    const char *family;            /* "llama", NULL when unknown */
+    const char *family_title;      /* "Llama" */
+    const char *model;             /* "Llama-3.1-8B" or a list "Llama-1-7B / Llama-2-7B"; NULL */
+    enum sl_confidence confidence;
+    const struct sl_evidence *evidence;  size_t evidence_count;
+    uint64_t params;               /* weights once, padding rows not counted; 0 unknown */
+    uint64_t bytes;                /* of all tensors that are weights, as stored */
+    uint64_t unique_bytes;         /* the same, replicas once */
+    const struct sl_dtype_count *dtypes; size_t dtype_count;   /* of weights */
+    size_t tensors;                /* logical tensors: merged over ranks */
+    const struct sl_file_info *files;    size_t file_count;
+    const struct sl_setting *config;     size_t config_count;  /* Megatron names */
+    struct sl_parallel parallel;
+    const struct sl_moe *moe;      /* NULL when dense */
+    int64_t iteration;             /* -1 unknown, 0 with release set for release */
+    bool release;
+    double checkpoint_version;     /* -1 unknown */
+    const struct sl_rank *ranks;         size_t rank_count;    /* tp fastest, then ep, then pp */
+    const struct sl_problem *problems;   size_t problem_count; /* worst first */
+    const char *torch_container;   /* "zip", "legacy", NULL */
+};
+const struct sl_checkpoint_info *sl_info(const struct sl_checkpoint *ck);
+/* A config value by Megatron name, NULL when not known. */
+const struct sl_setting *sl_config_get(const struct sl_checkpoint *ck, const char *key);
+
+/* ---- tensors ------------------------------------------------------------ */
+
+/* Stored arrays, one entry a rank file (struct sl_tensor in types.h), in file order. */
+size_t sl_tensor_count(const struct sl_checkpoint *ck);
+const struct sl_tensor *sl_tensor_at(const struct sl_checkpoint *ck, size_t index);
+
+/* Logical tensors: the same weight merged over ranks. The layer index in `name` is
+ * global. Equal names whose shards are not cuts or copies of one tensor stay apart
+ * (`odd` says why). */
+enum sl_split { SL_WHOLE, SL_SPLIT, SL_COPY, SL_ODD };
+struct sl_logical {
+    const char *name;              /* "decoder.layers.7.mlp.linear_fc2.weight" */
+    enum sl_dtype dtype;
+    uint32_t ndim;
+    const int64_t *shape;          /* of the whole */
+    uint64_t bytes;                /* of the whole, once */
+    enum sl_split split;
+    int32_t split_axis;            /* axis cut over tp (or ep tp), -1 */
+    const char *split_text;        /* "tp dim0", "copy x4", "whole", "tp half" (gate|up) */
+    const char *odd;               /* why it could not be merged, NULL */
+    const size_t *pieces; size_t piece_count;   /* indices for sl_tensor_at, by rank */
+    const char *kind;              /* "attention", "mlp", "experts", "router", "norm",
+                                      "embedding", "head", "extra", "optimizer", "other" */
+    int32_t layer;                 /* global index, -1 */
+    int32_t expert;                /* global index, -1 */
+};
+size_t sl_logical_count(const struct sl_checkpoint *ck);
+const struct sl_logical *sl_logical_at(const struct sl_checkpoint *ck, size_t index);
+/* By name (also by a stored name or an HF name of one of its weights); returns its index
+ * or -1. */
+ptrdiff_t sl_logical_find(const struct sl_checkpoint *ck, const char *name);
+
+/* Where the weights (params) of one stored tensor live: each row says that rows/columns
+ * of this tensor hold a box of a param. For `show` and the inspector. */
+struct sl_slice_info {
+    const char *param;             /* "layers.7.attn.q" */
+    const char *what;              /* "q of groups 0-1", "gate rows 0-27", .. one line */
+    uint32_t param_ndim; const int64_t *param_lo, *param_hi; const char *const *param_axes;
+    uint64_t first_element, count; /* first element in the tensor, elements held */
+};
+/* Fills *out (borrowed) and *count. SL_UNSUPPORTED when the family is unknown. */
+int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out,
+                     size_t *count, struct sl_error *err);
+
+/* Reads elements [first, first + count) of a stored tensor in row-major order into buf
+ * (count * element size bytes, little-endian), following strides. */
+int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first, uint64_t count,
+                   void *buf, struct sl_error *err);
+/* Element as double, for display. */
+double sl_element(enum sl_dtype dtype, const void *element);
+
+/* Statistics of stored tensors in one pass over their data, in bounded memory.
+ * histogram may be NULL; with one, a second pass is made when lo == hi on entry.
+ * cancel (may be NULL) is looked at about every megabyte: non-zero stops with
+ * SL_INTERRUPTED. done (may be NULL) counts bytes read, for progress. */
+int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_t count,
+                    struct sl_stats *stats, struct sl_histogram *histogram,
+                    uint64_t *checksum /* XXH3-64 of the bytes in order, may be NULL */,
+                    const volatile int *cancel, uint64_t *done, struct sl_error *err);
+
+/* ---- check -------------------------------------------------------------- */
+
+struct sl_check_result {
+    const struct sl_problem *problems; size_t problem_count;   /* worst first, headers' included */
+    uint64_t files_checked, files_total;
+    uint64_t tensors_checked, tensors_total;     /* headers */
+    uint64_t bytes_read, bytes_total;            /* data; read 0 without deep */
+    uint64_t replicas_compared, replicas_different;
+    const char *verdict;                         /* one line: "sound: ...", "NOT CONVERTIBLE: ..." */
+};
+/* Validates the whole set of shards; deep reads the data too (NaN and Inf, replicas, ties,
+ * CRCs). A job (below); its result is read with sl_check_result(). */
+struct sl_job;
+int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **job, struct sl_error *err);
+const struct sl_check_result *sl_check_result(const struct sl_job *job);
+
+/* ---- plan --------------------------------------------------------------- */
+
+enum sl_format { SL_TO_AUTO, SL_TO_HF, SL_TO_HF_BIN, SL_TO_PT, SL_TO_MEGATRON, SL_TO_TORCH_DIST };
+
+struct sl_plan_options {
+    enum sl_format format;
+    enum sl_dtype dtype;                 /* SL_DTYPE_UNKNOWN: keep */
+    uint64_t max_shard_size;             /* 0: 5 GB */
+    const char *hf_config;               /* folder to carry config and tokenizer from, NULL */
+    int32_t tp, pp, vpp, ep, etp;        /* Megatron targets; 0: default */
+    const char *pp_layout;               /* "7,8,8,9", NULL: even */
+    const char *names;                   /* "te", "local"; NULL: te */
+    const char *experts;                 /* "te-grouped", "local"; NULL: te-grouped */
+    bool pad_last;                       /* --pad-with last */
+    int64_t iteration;                   /* -1: source's, else release */
+    bool release;
+    int32_t vocab_divisor;               /* 0: 128 */
+    int32_t dist_files;                  /* 0: by size */
+    uint64_t memory;                     /* 0: 256 MB; for the cost estimate */
+    uint32_t threads;                    /* 0: processors */
+};
+
+struct sl_plan;
+/* What would be made of ck at dst. Reads headers only, writes nothing. The plan is proved
+ * before it is given out: every element of every target is covered exactly once and every
+ * source weight is used or left out with a reason; else SL_INPUT (shards are missing: names
+ * the rows nobody holds and the rank that should), SL_USAGE (something must be stated: says
+ * which option) or SL_UNSUPPORTED. dst may be NULL (preview without a place). */
+int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan_options *options,
+                 struct sl_plan **out, struct sl_error *err);
+void sl_plan_free(struct sl_plan *plan);
+
+struct sl_plan_target {
+    const char *name;
+    enum sl_dtype dtype, source_dtype;
+    uint32_t ndim; const int64_t *shape;
+    uint64_t bytes;
+    int32_t file;                        /* index into files */
+    uint64_t offset;                     /* of its bytes in that file */
+    const char *rule;                    /* "copy", "concat dim0", "concat dim1", "q of qkv", "gate of fc1", .. */
+    size_t piece_count;
+};
+struct sl_plan_file { const char *name; uint64_t bytes; size_t tensors; };
+struct sl_plan_extra { const char *name; uint64_t bytes; const char *from; /* NULL: generated */ };
+struct sl_left_out { const char *name, *where, *why; uint64_t bytes; };
+
+struct sl_plan_info {
+    const char *source, *target;         /* paths; target may be NULL */
+    enum sl_format format;
+    const char *format_name;             /* "hf" */
+    size_t target_count;
+    const struct sl_plan_file *files;   size_t file_count;
+    const struct sl_plan_extra *extras; size_t extra_count;    /* config.json, tokenizer, .. */
+    const struct sl_left_out *left_out; size_t left_out_count;
+    const struct sl_problem *notes;     size_t note_count;     /* e.g. true vocabulary unknown */
+    uint64_t read_bytes, write_bytes;    /* tensor bytes */
+    uint64_t memory_bytes;               /* buffers */
+    uint64_t free_bytes;                 /* free space at the target's parent, 0 unknown */
+    size_t pieces;
+    const char *hash;                    /* of the plan, hex */
+    const char *proof;                   /* one line: what was proved */
+    const char *command;                 /* the command line that runs it */
+};
+const struct sl_plan_info *sl_plan_info(const struct sl_plan *plan);
+const struct sl_plan_target *sl_plan_target(const struct sl_plan *plan, size_t index);
+
+/* One axis-aligned block that moves: a box of a source tensor to a box of the target. */
+struct sl_piece_info {
+    size_t source;                       /* index for sl_tensor_at, SIZE_MAX: padding */
+    const char *source_name, *source_file;
+    uint32_t source_ndim; int64_t source_lo[8], source_hi[8];
+    uint32_t target_ndim; int64_t target_lo[8], target_hi[8];
+    const char *param;                   /* "layers.7.attn.q" */
+    const char *op;                      /* "copy", "cast", "pad" */
+};
+/* The pieces of one target, in target order, at most `room`; returns how many there are. */
+size_t sl_plan_pieces(const struct sl_plan *plan, size_t target, struct sl_piece_info *out, size_t room);
+/* What becomes of one source tensor: the same from the other side. */
+size_t sl_plan_uses(const struct sl_plan *plan, size_t tensor, size_t *targets, size_t room);
+
+/* ---- convert, verify: jobs ---------------------------------------------- */
+
+enum sl_verify_mode { SL_VERIFY_REREAD, SL_VERIFY_CHECKSUM, SL_VERIFY_NONE };
+struct sl_run_options {
+    uint32_t threads;                    /* 0: processors */
+    uint64_t memory;                     /* bytes of buffers; 0: 256 MB */
+    enum sl_verify_mode verify;
+    bool force;                          /* replace an existing target */
+    bool resume;                         /* go on with an interrupted run */
+    const char *report;                  /* NULL: DST/shardlens-report.json */
+};
+/* Starts the conversion in threads of its own and returns at once. SL_WRITE when the target
+ * exists or can't be made, SL_USAGE when source and target meet. options may be NULL. */
+int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,
+                     struct sl_job **job, struct sl_error *err);
+
+/* Do two checkpoints hold the same weights, bit for bit. */
+int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b,
+                    const struct sl_run_options *options, struct sl_job **job, struct sl_error *err);
+
+enum sl_phase { SL_PHASE_PREPARE, SL_PHASE_COPY, SL_PHASE_SYNC, SL_PHASE_VERIFY, SL_PHASE_FINISH, SL_PHASE_DONE };
+const char *sl_phase_name(enum sl_phase phase);
+
+#define SL_MAX_WORKERS 64
+struct sl_worker_progress {
+    char tensor[128];                    /* target it works on, "" idle */
+    uint64_t done, total;                /* bytes of that tensor */
+    uint64_t moved;                      /* bytes since the job began */
+    enum sl_phase phase;
+};
+struct sl_progress {
+    enum sl_phase phase;
+    bool paused, finished;
+    uint64_t bytes_done, bytes_total;    /* of the current phase */
+    uint64_t tensors_done, tensors_total;
+    uint64_t verified, mismatched;       /* tensors */
+    uint64_t read_bytes, written_bytes;  /* since the start */
+    double seconds;                      /* since the start, pauses included */
+    uint32_t workers;
+    struct sl_worker_progress worker[SL_MAX_WORKERS];
+};
+/* A consistent snapshot; never blocks on I/O. */
+void sl_job_progress(const struct sl_job *job, struct sl_progress *out);
+void sl_job_pause(struct sl_job *job, bool pause);
+void sl_job_cancel(struct sl_job *job, int code);   /* SL_INTERRUPTED, SL_TERMINATED, .. ; stops within a second */
+bool sl_job_finished(const struct sl_job *job);
+/* Waits for the end; returns its code and fills *err if it failed. */
+int sl_job_wait(struct sl_job *job, struct sl_error *err);
+void sl_job_free(struct sl_job *job);               /* cancels and waits if needed */
+
+enum sl_result_status { SL_RESULT_PENDING, SL_RESULT_WRITTEN, SL_RESULT_VERIFIED, SL_RESULT_MISMATCH,
+                        SL_RESULT_EQUAL, SL_RESULT_DIFFERENT, SL_RESULT_ONLY_A, SL_RESULT_ONLY_B, SL_RESULT_SHAPE };
+const char *sl_result_status_name(enum sl_result_status status);
+/* Result of one target (convert: same index as in the plan) or one param (verify). */
+struct sl_result {
+    const char *name;
+    enum sl_dtype dtype;
+    uint32_t ndim; const int64_t *shape;
+    const char *file;
+    uint64_t bytes;
+    uint64_t checksum;                   /* XXH3-64 of its bytes in the target; convert only */
+    struct sl_stats stats;               /* convert only */
+    enum sl_result_status status;
+    size_t sources;                      /* source tensors it was made of */
+    uint64_t different;                  /* elements that differ */
+    uint64_t first_different;            /* element index, UINT64_MAX none */
+};
+size_t sl_result_count(const struct sl_job *job);
+const struct sl_result *sl_result_at(const struct sl_job *job, size_t index);   /* may change until done */
+struct sl_summary {
+    uint64_t tensors, bytes;
+    double seconds, bytes_per_second;
+    uint64_t peak_memory_bytes;
+    bool verified;
+    const char *verify;                  /* "reread", "checksum", "none" and how it was read */
+    uint64_t equal, different, only_a, only_b;
+    const char *report;                  /* path of the written report, NULL */
+};
+const struct sl_summary *sl_job_summary(const struct sl_job *job);   /* valid once finished */
+/* The report of cli.md as JSON text, from a finished convert or verify job; free() it. */
+char *sl_job_report_json(const struct sl_job *job);
+
+/* ---- models, demo -------------------------------------------------------- */
+
+struct sl_model_row {
+    const char *name;                    /* "Llama-2-7B" */
+    const char *option;                  /* word for --model: "llama-2-7b" */
+    const char *family;
+    bool nominal;                        /* a name with defaults, not a published model */
+    int32_t layers, hidden, ffn, heads, kv_heads, head_dim, vocab;   /* 0: not stated */
+    int32_t tp, pp;                      /* nominal presets, else 0 */
+    int32_t experts, topk;
+    uint64_t params;
+    const char *source;                  /* where the row comes from */
+    const char *note;                    /* e.g. the conflict with published models, "" */
+};
+size_t sl_model_row_count(void);
+const struct sl_model_row *sl_model_row(size_t index);
+struct sl_family_row { const char *name, *title, *hf_arch, *model_type, *source; size_t rules; };
+size_t sl_family_row_count(void);
+const struct sl_family_row *sl_family_row(size_t index);
+
+struct sl_demo_options {
+    const char *family;                  /* NULL: minicpm */
+    const char *layout;                  /* "megatron" (NULL), "hf", "damaged"; */
+    int32_t tp, pp, ep;                  /* 0: 2, 2, 1 */
+    uint64_t seed;
+    uint64_t bytes;                      /* about how large; 0: a few MB */
+};
+/* Writes a sample checkpoint with made-up weights into dir, which must not exist or be
+ * empty. *made (may be NULL, free() it) is the path to open. */
+int sl_demo_write(const char *dir, const struct sl_demo_options *options, char **made,
+                  struct sl_error *err);
+
+/* ---- problems ------------------------------------------------------------ */
+
+/* The table behind docs/problems.md. */
+struct sl_problem_code { const char *code, *title, *meaning, *advice; enum sl_severity severity; };
+size_t sl_problem_code_count(void);
+const struct sl_problem_code *sl_problem_code(size_t index);
+
+/* ---- text helpers for programs that show these things --------------------- */
+
+/* Foreign text made safe for a terminal: see base/text.h. Writes at most room bytes. */
+char *sl_printable(const char *s, char *out, size_t room);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,71 @@
+/* ckpt.h: what is there: a path becomes files, ranks, stored tensors and
+ * metadata. Knows containers (Megatron mp_rank_* folders, Hugging Face folders,
+ * single files), knows nothing of model families.
+ *
+ * Rank folders     mp_rank_TT, mp_rank_TT_PPP, mp_rank_TT_EEE, mp_rank_TT_PPP_EEE;
+ *                  %02d and %03d are minimum widths. The one-suffix form means PP
+ *                  or EP: args decide, else the content.
+ *                  Source: Megatron-LM megatron/training/checkpointing.py
+ *                  (get_checkpoint_name)
+ */
+#ifndef SL_CHECKPOINT_CKPT_H
+#define SL_CHECKPOINT_CKPT_H
+
+#include "base/arena.h"
+#include "base/io.h"
+#include "checkpoint/problem.h"
+#include <pthread.h>
+
+struct sl_ckpt_file;                     /* the file and its state, private */
+
+struct sl_ckpt {
+    struct sl_arena arena;               /* everything below lives here */
+    const char *path;                    /* as given */
+    const char *folder;                  /* where the files are; the file's folder for one file */
+    enum sl_container container;
+    struct sl_file_info *files;          size_t file_count;
+    struct sl_ckpt_file *opened;         /* same indices as files */
+    struct sl_rank *ranks;               size_t rank_count;   /* tp fastest, then ep, then pp;
+                                            missing ones are entries too */
+    struct sl_tensor *tensors;           size_t tensor_count; /* by file, in file order */
+    struct sl_parallel parallel;         /* as the names and contents of the folders tell;
+                                            1 where an axis is absent */
+    const struct sl_value *args;         /* DICT: args of the first rank that has them, NULL */
+    const struct sl_value **rank_args;   /* by rank, entries may be NULL */
+    const struct sl_value *hf_config;    /* config.json of an HF folder, NULL */
+    const struct sl_value *hf_generation;/* generation_config.json, NULL */
+    const struct sl_value *hf_index;     /* *.index.json, NULL */
+    int64_t iteration;                   /* -1 unknown */
+    bool release;
+    double checkpoint_version;           /* -1 unknown */
+    const char *torch_container;         /* "zip", "legacy", NULL */
+    struct sl_problems problems;         /* what was seen wrong while reading headers */
+    pthread_mutex_t lock;                /* guards `opened` */
+};
+
+/* Opens path. With some shards damaged or missing it still succeeds as long as one can be
+ * read; problems say what is wrong. SL_INPUT when nothing is readable (the one line says
+ * why, or what the path is instead). */
+int sl_ckpt_open(const char *path, struct sl_ckpt **out, struct sl_error *err);
+void sl_ckpt_close(struct sl_ckpt *c);
+
+/* Reads bytes of a tensor's storage: len bytes from `from` bytes after its element 0, in
+ * storage order (strides are the caller's business; from may be anywhere within the
+ * storage). Handles deflated and big-endian storages. Any thread. At most
+ * SL_LIMIT_OPEN_FILES files are kept open. */
+int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, void *buf,
+                 size_t len, struct sl_error *err);
+/* Elements [first, first + count) in row-major order into buf, following strides. */
+int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t first,
+                          uint64_t count, void *buf, struct sl_error *err);
+/* Advice to the kernel, both may do nothing. */
+void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
+void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
+/* Have any of the source files changed since they were opened? */
+int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err);
+/* Is (dev, ino) one of the source files? */
+bool sl_ckpt_has_inode(const struct sl_ckpt *c, uint64_t dev, uint64_t ino);
+/* CRC-32 the container keeps for the storage of t; false when it has none. */
+bool sl_ckpt_storage_crc(const struct sl_ckpt *c, const struct sl_tensor *t, uint32_t *crc);
+
+#endif

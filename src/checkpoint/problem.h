@@ -1,0 +1,29 @@
+/* problem.h: findings, and the table of every kind there is. The table (in
+ * problem.c) makes docs/problems.md and the severity of each code; a finding
+ * with a code that is not in it is a bug and asserts. */
+#ifndef SL_CHECKPOINT_PROBLEM_H
+#define SL_CHECKPOINT_PROBLEM_H
+
+#include "base/arena.h"
+#include <shardlens/types.h>
+
+struct sl_problems {
+    struct sl_arena *arena;          /* texts live here */
+    struct sl_problem *items;        /* grown in the arena */
+    size_t count, room;
+};
+struct sl_problem_text { const char *expected, *cause, *damage, *next; };   /* NULL: "" */
+
+/* Adds one finding; severity from the table. `more` may be NULL. Texts are made printable. */
+void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
+                    const struct sl_problem_text *more, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* Worst first, order of finding otherwise kept. */
+void sl_problems_sort(struct sl_problems *p);
+bool sl_problems_have(const struct sl_problems *p, enum sl_severity at_least);
+
+struct sl_problem_row { const char *code, *title, *meaning, *advice; enum sl_severity severity; };
+extern const struct sl_problem_row sl_problem_table[];
+extern const size_t sl_problem_table_count;
+
+#endif

@@ -1,0 +1,106 @@
+/* family.h: a model family is DATA. families/ *.json are compiled in and read
+ * here; the same format is read from --family-file. docs/families.md teaches it.
+ *
+ *   {"family": "llama", "title": "Llama", "inherits": "base",
+ *    "hf": {"architecture": "LlamaForCausalLM", "model_type": "llama"},
+ *    "dims": {"hidden": "hidden_size", "q_per_group": "num_attention_heads/num_query_groups"},
+ *    "params": {"embed": "vocab hidden", "layers.{layer}.attn.q": "group q_per_group head hidden"},
+ *    "tensors": {"hf": [RULE, ..], "megatron": [RULE, ..], "legacy": [RULE, ..]},
+ *    "config": [..], "detect": [..], "source": ".."}
+ *
+ * dims     names of axis lengths, each an expression over config keys
+ *          (Megatron argument names), other dims, and numbers: + - * / ( )
+ * params   the canonical weights: name pattern and axes (dim names)
+ * RULE     {"name": "decoder.layers.{layer}.self_attention.linear_qkv.weight",
+ *           "map": "(group [q: q_per_group head | k: head | v: head]) hidden",
+ *           "cut": "tp:0", "stage": "last", "when": "!tied", "spec": "te"}
+ *   map    how the axes of the WHOLE stored tensor (all ranks together) are made,
+ *          outermost first. One item an axis; ( ) multiplies its items into one
+ *          axis; [ a: .. | b: .. ] lays alternatives one after the other, each
+ *          naming the param (without the "layers.{layer}." the rule is bound to,
+ *          or in full). "-" as the name: rows that hold no weight (padding). A
+ *          map without [ ] begins with "param:". Items are dims or expressions
+ *          without blanks ("ffn/tp"); a dim may be split over several items:
+ *          "(tp [gate: ffn/tp | up: ffn/tp]) hidden" is [gate_0; up_0; gate_1; ..],
+ *          tp outermost because it comes first.
+ *   cut    axis of the stored tensor that is divided into equal contiguous blocks
+ *          over "tp" or "etp"; absent: every rank holds all of it
+ *   stage  "first", "last", "all"; absent with {layer} in the name: the stage that
+ *          has the layer; absent otherwise: "all"
+ *   when   condition: flags joined by "&", "!" negates ("tied", "!tied & moe")
+ *   spec   "te" or "local": only when that spelling is wanted (targets) or met
+ *   optional  true: absent in a source is no error (biases)
+ */
+#ifndef SL_MODEL_FAMILY_H
+#define SL_MODEL_FAMILY_H
+
+#include "base/arena.h"
+#include <shardlens/types.h>
+
+enum sl_dialect { SL_DIALECT_HF, SL_DIALECT_MEGATRON, SL_DIALECT_LEGACY, SL_DIALECT_COUNT };
+const char *sl_dialect_name(enum sl_dialect d);        /* "hf", "megatron", "legacy" */
+
+enum sl_stage { SL_STAGE_ALL, SL_STAGE_FIRST, SL_STAGE_LAST, SL_STAGE_LAYER };
+
+struct sl_rule {
+    const char *name;          /* pattern with {layer}, {expert} */
+    const char *map;
+    const char *cut_over;      /* "tp", "etp", NULL */
+    int32_t cut_axis;          /* -1 */
+    enum sl_stage stage;
+    const char *when;          /* NULL: always */
+    const char *spec;          /* "te", "local", NULL: both */
+    bool optional;
+    const char *label;         /* "q k v by group", for people; NULL */
+};
+struct sl_param_rule { const char *name, *axes; const char *when; };
+struct sl_dim { const char *name, *expression; };
+/* One line of config.json: hf key and Megatron name, with how to write it. */
+struct sl_config_rule {
+    const char *hf;            /* key in config.json */
+    const char *megatron;      /* canonical key (Megatron argument name), NULL: HF only */
+    const char *expression;    /* value over canonical keys, NULL: copy of `megatron` */
+    enum sl_value_kind kind;   /* INT, FLOAT, BOOL, STR, or NULL for any */
+    bool invert;               /* BOOL: hf = !megatron */
+    const struct sl_value *fallback;   /* when nothing is known; NULL: leave out */
+    bool required;             /* absent and no fallback: a note says so */
+};
+struct sl_detect_rule {        /* see detect.c */
+    const char *fact;          /* expression or flag list that must hold */
+    const char *says;          /* evidence text */
+    int32_t weight;            /* positive: for this family; negative: against */
+};
+struct sl_family {
+    const char *name, *title;
+    const char *inherits;
+    const char *hf_architecture, *hf_model_type;
+    const char *source;
+    const struct sl_dim *dims;                 size_t dim_count;
+    const struct sl_param_rule *params;        size_t param_count;
+    const struct sl_rule *rules[SL_DIALECT_COUNT]; size_t rule_count[SL_DIALECT_COUNT];
+    const struct sl_config_rule *config;       size_t config_count;
+    const struct sl_detect_rule *detect;       size_t detect_count;
+    const char *const *drop;                   size_t drop_count;   /* globs of names that are no weights */
+    const struct sl_value *json;               /* the whole merged description */
+};
+
+/* All built-in families, then those of $XDG_CONFIG_HOME/shardlens/families and `extra`
+ * (a --family-file, may be NULL). Parents merged in: rows of a child with the same name
+ * replace the parent's. Errors name file, row and what is wrong. */
+struct sl_families { struct sl_arena arena; const struct sl_family *items; size_t count; };
+int sl_families_load(const char *extra, struct sl_families *out, struct sl_error *err);
+void sl_families_free(struct sl_families *f);
+const struct sl_family *sl_family_find(const struct sl_families *f, const char *name);
+
+/* Does a stored name fit a rule's pattern? Binds {layer} and {expert} (-1 if absent). */
+bool sl_rule_match(const char *pattern, const char *name, int32_t *layer, int32_t *expert);
+/* Fills a pattern in: snprintf-like. */
+void sl_rule_name(const char *pattern, int32_t layer, int32_t expert, char *out, size_t room);
+
+/* Expressions: integers, names, + - * / ( ), division must be exact. lookup returns false
+ * for an unknown name. SL_USAGE says which name is unknown or what does not divide. */
+int sl_expression(const char *text, size_t len,
+                  bool (*lookup)(void *arg, const char *name, size_t len, int64_t *value), void *arg,
+                  int64_t *out, struct sl_error *err);
+
+#endif

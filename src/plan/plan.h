@@ -1,0 +1,95 @@
+/* plan.h: the intersection of two layouts: for every target slice, the source
+ * slices of the same param that meet it; each non-empty meeting is one strided
+ * copy. The plan is proved before anything is written: every element of every
+ * target is covered exactly once, every source slice is used, replicated, or
+ * left out by name.
+ */
+#ifndef SL_PLAN_PLAN_H
+#define SL_PLAN_PLAN_H
+
+#include "layout/layout.h"
+
+/* One strided copy: count[a] steps on each axis, outermost first; both sides in elements,
+ * relative to element 0 of their tensor in row-major order of its shape. */
+struct sl_copy {
+    uint32_t source;                     /* index into source tensors; UINT32_MAX: padding rows */
+    uint32_t target;                     /* index into target tensors */
+    uint32_t param;
+    uint32_t ndim;
+    int64_t source_base, target_base;
+    int64_t count[SL_AXES];
+    int64_t source_stride[SL_AXES], target_stride[SL_AXES];
+};
+
+struct sl_out_file {
+    const char *name;                    /* relative to the target folder */
+    uint64_t size;
+    const void *head; uint64_t head_len; /* bytes before the tensors (safetensors header) */
+    size_t tensors;
+};
+struct sl_out_extra {                    /* small file: text, or a copy of `from` */
+    const char *name; const char *from; const void *bytes; uint64_t len;
+};
+
+struct sl_conversion {
+    struct sl_arena arena;
+    struct sl_ckpt *ckpt; const struct sl_model *model;
+    struct sl_layout source, target;
+    struct sl_tensor *targets;           size_t target_count;  /* file, offset filled in */
+    struct sl_copy *copies;              size_t copy_count;    /* by target, then target_base */
+    const size_t *target_first;          /* target_count + 1 */
+    struct sl_out_file *files;           size_t file_count;
+    struct sl_out_extra *extras;         size_t extra_count;
+    struct { const char *name, *where, *why; uint64_t bytes; } *left_out; size_t left_out_count;
+    struct sl_problems notes;
+    uint64_t read_bytes, write_bytes;
+    bool single_file;                    /* the target is one file, not a folder */
+    bool pad_last;
+    char hash[33];                       /* XXH3-128 of everything that decides the bytes */
+    const char *proof;
+};
+
+struct sl_want {                         /* a checked form of struct sl_plan_options */
+    enum sl_dialect dialect;
+    enum sl_dtype dtype;                 /* UNKNOWN: keep */
+    uint64_t max_shard_size;
+    const char *hf_config;
+    struct sl_target_spec spec;
+    bool pad_last;
+};
+
+/* Plans the conversion of c to a Hugging Face folder (issue: other targets come in the same
+ * shape). SL_INPUT when rows are missing: names param, rows, and the rank that should hold
+ * them; SL_USAGE when something must be stated (model->missing); SL_UNSUPPORTED otherwise. */
+int sl_conversion_make(struct sl_ckpt *c, const struct sl_model *m, const struct sl_want *want,
+                       struct sl_conversion **out, struct sl_error *err);
+void sl_conversion_free(struct sl_conversion *p);
+
+/* Copies between two layouts of the same params (verify, diff): for every param of a, the
+ * boxes of b that meet it. Params only one side has, or of other shapes, are listed. */
+struct sl_comparison {
+    struct sl_copy *copies; size_t copy_count;           /* source: a, target: b; by param */
+    const size_t *param_first;                           /* by param of a, count + 1 */
+    const uint32_t *only_a; size_t only_a_count;
+    const uint32_t *only_b; size_t only_b_count;         /* indices into b's params */
+    const uint32_t *shape_differs; size_t shape_differs_count;
+};
+int sl_comparison_make(const struct sl_layout *a, const struct sl_layout *b, struct sl_arena *arena,
+                       struct sl_comparison *out, struct sl_error *err);
+
+/* Is every element of every target tensor covered exactly once by copies? And is every param
+ * of `source` held completely? On failure err names the rows. Also used by tests with damaged
+ * plans. */
+int sl_prove_coverage(const struct sl_layout *target, const struct sl_copy *copies, size_t copy_count,
+                      const size_t *target_first, struct sl_error *err);
+int sl_prove_source(const struct sl_layout *source, const struct sl_model *m, const struct sl_ckpt *c,
+                    struct sl_error *err);
+
+/* Copies broken into blocks that are axis-aligned boxes in both tensors, merged where they
+ * can be; calls give() for each in target order. */
+struct sl_block { uint32_t source, target, param;
+                  int64_t source_lo[8], source_hi[8], target_lo[8], target_hi[8]; };
+int sl_copy_blocks(const struct sl_copy *copy, const struct sl_tensor *source, const struct sl_tensor *target,
+                   int (*give)(void *arg, const struct sl_block *block), void *arg);
+
+#endif
