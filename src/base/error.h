@@ -13,12 +13,12 @@
 
 /* err may be NULL. where may be NULL (= ""). Returns code, as the int that
  * functions return (an enum would be a change of sign to clang). */
-int sl_fail(struct sl_error *err, enum sl_code code, const char *where,
+int sl_fail(struct sl_error *err, int code, const char *where,
             const char *format, ...) __attribute__((format(printf, 4, 5), cold));
 
 /* The same for a failed system call: appends ": strerror(errno)". The code is
  * SL_WRITE for ENOSPC, EDQUOT, EFBIG and EROFS, SL_MEMORY for ENOMEM, else `code`. */
-int sl_fail_errno(struct sl_error *err, enum sl_code code, const char *where,
+int sl_fail_errno(struct sl_error *err, int code, const char *where,
                   const char *format, ...) __attribute__((format(printf, 4, 5), cold));
 
 /* Out of memory, with what was wanted. Returns SL_MEMORY. */

@@ -13,6 +13,8 @@
 #define SL_LIMIT_ZIP_NAME       4096
 #define SL_LIMIT_ST_HEADER      UINT64_C(100000000)   /* as the reference reader       */
 #define SL_LIMIT_JSON_BYTES     (UINT64_C(64) << 20)  /* config.json and its like      */
+#define SL_LIMIT_JSON_DEPTH     256                   /* lists and objects in each other */
+#define SL_LIMIT_JSON_VALUES    UINT64_C(4000000)     /* values of one document        */
 #define SL_LIMIT_INDEX_BYTES    (UINT64_C(256) << 20) /* *.index.json                  */
 #define SL_LIMIT_TRACKER_BYTES  UINT64_C(4096)
 #define SL_LIMIT_FOLDER_ENTRIES ((size_t)1000000)
