@@ -1,0 +1,68 @@
+/* check.c: is the set of shards whole, and does it agree with itself. */
+#include "cli/cli.h"
+#include "base/json.h"
+
+static void check_text(struct sl_buf *b, const struct sl_check_result *r)
+{
+    char read[32], total[32];
+    sl_buf_printf(b, "%s\n", r->verdict);
+    sl_buf_printf(b, "checked   files %llu of %llu, tensors %llu of %llu, data %s of %s\n", (unsigned long long)r->files_checked,
+                  (unsigned long long)r->files_total, (unsigned long long)r->tensors_checked, (unsigned long long)r->tensors_total,
+                  sl_text_bytes(r->bytes_read, read, sizeof read), sl_text_bytes(r->bytes_total, total, sizeof total));
+    if (r->replicas_compared)
+        sl_buf_printf(b, "replicas  %llu compared, %llu different\n", (unsigned long long)r->replicas_compared,
+                      (unsigned long long)r->replicas_different);
+    problems_text(b, r->problems, r->problem_count);
+}
+
+static void check_json(struct sl_buf *b, const struct sl_check_result *r)
+{
+    struct sl_json j;
+    sl_json_begin(&j, b, 2);
+    sl_json_object(&j);
+    sl_json_kstr(&j, "verdict", r->verdict);
+    problems_json(&j, r->problems, r->problem_count);
+    sl_json_key(&j, "checked");
+    sl_json_object(&j);
+    sl_json_kuint(&j, "files", r->files_checked);
+    sl_json_kuint(&j, "files_total", r->files_total);
+    sl_json_kuint(&j, "tensors", r->tensors_checked);
+    sl_json_kuint(&j, "tensors_total", r->tensors_total);
+    sl_json_kuint(&j, "bytes", r->bytes_read);
+    sl_json_kuint(&j, "bytes_total", r->bytes_total);
+    sl_json_kuint(&j, "replicas", r->replicas_compared);
+    sl_json_kuint(&j, "replicas_different", r->replicas_different);
+    sl_json_object_end(&j);
+    sl_json_object_end(&j);
+    sl_buf_char(b, '\n');
+}
+
+int command_check(const struct values *v)
+{
+    struct sl_checkpoint *ck;
+    struct sl_job *job = NULL;
+    struct sl_error err = { 0 };
+    int code = open_checkpoint(v, v->args[0], &ck);
+    if (code)
+        return code;
+    code = sl_check_start(ck, v->given[OPT_DEEP], &job, &err);
+    if (!code)
+        code = job_follow(v, job, "check", &err);
+    if (code) {
+        code = report_error(&err);
+    } else {
+        const struct sl_check_result *r = sl_check_result(job);
+        struct sl_buf out = { 0 };
+        if (v->given[OPT_JSON])
+            check_json(&out, r);
+        else
+            check_text(&out, r);
+        code = out_flush(&out);
+        for (size_t i = 0; !code && i < r->problem_count; i++)
+            if (r->problems[i].severity == SL_ERROR)
+                code = SL_NO;
+    }
+    sl_job_free(job);
+    sl_close(ck);
+    return code;
+}

@@ -1,0 +1,75 @@
+/* convert.c: plans, proves, writes, verifies, reports. */
+#include "cli/cli.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void notes_to_stderr(const struct sl_plan_info *info)
+{
+    for (size_t i = 0; i < info->note_count; i++)
+        fprintf(stderr, "shardlens: %s: %s: %s\n", sl_severity_name(info->notes[i].severity), info->notes[i].where,
+                info->notes[i].message);
+}
+
+static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_summary *s)
+{
+    char bytes[32], rate[32], peak[32];
+    sl_buf_printf(b, "%s\n", info->target);
+    sl_buf_printf(b, "  written   %llu tensors, %s in %zu file%s, %.2f s, %s/s\n", (unsigned long long)s->tensors,
+                  sl_text_bytes(s->bytes, bytes, sizeof bytes), info->file_count, info->file_count == 1 ? "" : "s", s->seconds,
+                  sl_text_bytes((uint64_t)s->bytes_per_second, rate, sizeof rate));
+    sl_buf_printf(b, "  verified  %s\n", s->verify);
+    sl_buf_printf(b, "  memory    %s at most\n", sl_text_bytes(s->peak_memory_bytes, peak, sizeof peak));
+    if (info->left_out_count)
+        sl_buf_printf(b, "  left out  %zu, listed by shardlens plan and in the report\n", info->left_out_count);
+    if (s->report)
+        sl_buf_printf(b, "  report    %s\n", s->report);
+}
+
+static int convert(const struct values *v, struct sl_plan *plan, struct sl_error *err)
+{
+    struct sl_run_options o;
+    struct sl_job *job = NULL;
+    run_options(v, &o);
+    int code = sl_convert_start(plan, &o, &job, err);
+    if (!code)
+        code = job_follow(v, job, "convert", err);
+    if (!code) {
+        struct sl_buf out = { 0 };
+        char *report = v->given[OPT_JSON] ? sl_job_report_json(job) : NULL;
+        if (report)
+            sl_buf_printf(&out, "%s\n", report);
+        else
+            summary_text(&out, sl_plan_info(plan), sl_job_summary(job));
+        free(report);
+        code = out_flush(&out);
+        err->code = SL_OK;
+    } else {
+        report_error(err);
+    }
+    sl_job_free(job);
+    return code;
+}
+
+int command_convert(const struct values *v)
+{
+    struct sl_checkpoint *ck;
+    struct sl_plan *plan = NULL;
+    struct sl_plan_options o;
+    struct sl_error err = { 0 };
+    int code = open_checkpoint(v, v->args[0], &ck);
+    if (code)
+        return code;
+    code = plan_options(v, ck, v->args[1], &o, &err);
+    if (!code)
+        code = sl_plan_make(ck, v->args[1], &o, &plan, &err);
+    if (code) {
+        code = report_error(&err);
+    } else {
+        notes_to_stderr(sl_plan_info(plan));
+        code = convert(v, plan, &err);
+    }
+    sl_plan_free(plan);
+    sl_close(ck);
+    return code;
+}

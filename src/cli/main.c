@@ -1,0 +1,57 @@
+/* main.c: from argv to a command. */
+#include "cli/cli.h"
+#include <stdio.h>
+#include <errno.h>
+#include <locale.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+int report_error(const struct sl_error *err)
+{
+    fprintf(stderr, "shardlens: %s%s%s\n", err->where, *err->where ? ": " : "", err->message);
+    return (int)err->code;
+}
+
+int out_flush(struct sl_buf *b)
+{
+    int code = SL_OK;
+    if (b->failed) {
+        fprintf(stderr, "shardlens: out of memory while writing the answer\n");
+        code = SL_MEMORY;
+    } else if (b->len && (fwrite(b->data, 1, b->len, stdout) != b->len || fflush(stdout))) {
+        fprintf(stderr, "shardlens: standard output: %s\n", strerror(errno));
+        code = SL_WRITE;
+    }
+    sl_buf_free(b);
+    return code;
+}
+
+static int run(const struct values *v)
+{
+    const struct command_row *c = v->command ? command_find(v->command) : NULL;
+    struct sl_buf out = { 0 };
+    if (v->given[OPT_HELP]) {
+        if (c)
+            help_command(c, &out);
+        else
+            help_program(&out);
+        return out_flush(&out);
+    }
+    if (v->given[OPT_VERSION]) {
+        sl_buf_printf(&out, "shardlens %s\n", sl_version());
+        return out_flush(&out);
+    }
+    return c ? c->run(v) : command_tui(v);
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "");
+    struct values v;
+    struct sl_error err = { 0 };
+    int code = values_parse(argc, argv, &v, &err);
+    code = code ? report_error(&err) : run(&v);
+    values_free(&v);
+    return code;
+}
