@@ -12,22 +12,31 @@
  *          (Megatron argument names), other dims, and numbers: + - * / ( )
  * params   the canonical weights: name pattern and axes (dim names)
  * RULE     {"name": "decoder.layers.{layer}.self_attention.linear_qkv.weight",
- *           "map": "(group [q: q_per_group head | k: head | v: head]) hidden",
+ *           "map": "(group [attn.q: q_per_group head | attn.k: head | attn.v: head]) hidden",
  *           "cut": "tp:0", "stage": "last", "when": "!tied", "spec": "te"}
  *   map    how the axes of the WHOLE stored tensor (all ranks together) are made,
- *          outermost first. One item an axis; ( ) multiplies its items into one
- *          axis; [ a: .. | b: .. ] lays alternatives one after the other, each
- *          naming the param (without the "layers.{layer}." the rule is bound to,
- *          or in full). "-" as the name: rows that hold no weight (padding). A
- *          map without [ ] begins with "param:". Items are dims or expressions
- *          without blanks ("ffn/tp"); a dim may be split over several items:
- *          "(tp [gate: ffn/tp | up: ffn/tp]) hidden" is [gate_0; up_0; gate_1; ..],
- *          tp outermost because it comes first.
+ *          outermost first; src/layout/map.h is its grammar. In short: one item
+ *          an axis; ( ) multiplies its items into one axis; [ a: .. | b: .. ] lays
+ *          alternatives one after the other, each naming a param: in full, or by an
+ *          ending that only one param has ("attn.q" of "layers.{layer}.attn.q").
+ *          "-" as the name: elements that hold no weight (padding). A map of one
+ *          param needs no [ ]: "attn_norm: hidden".
+ *          An item is a whole axis of the param ("head"), or, where an axis is
+ *          split, its inner part written as a fraction ("ffn/tp") and its outer
+ *          part, the divisor, as an item of its own ("tp"), each standing where it
+ *          is stored: "(tp [mlp.gate: ffn/tp | mlp.up: ffn/tp]) hidden" is
+ *          [gate_0; up_0; gate_1; ..]; "head/2 2" stores the two halves of a head
+ *          interleaved, "2 head/2" is the same as "head". `layer` and `expert`
+ *          number params instead ("expert [experts.{expert}.gate: ffn | ..] hidden"),
+ *          "*n" repeats what follows n times. Expressions have no blanks.
  *   cut    axis of the stored tensor that is divided into equal contiguous blocks
- *          over "tp" or "etp"; absent: every rank holds all of it
+ *          over "tp" or "etp"; absent: every rank holds all of it. Two rules of one
+ *          name (cut and whole): a source takes the first whose shape fits
  *   stage  "first", "last", "all"; absent with {layer} in the name: the stage that
  *          has the layer; absent otherwise: "all"
- *   when   condition: flags joined by "&", "!" negates ("tied", "!tied & moe")
+ *   when   condition: flags joined by "&", "!" negates ("tied", "!tied & moe"). For
+ *          rules and params of a layer also "moe_layer"; for Megatron targets "pp":
+ *          more than one pipeline stage (a tied head is stored only then)
  *   spec   "te" or "local": only when that spelling is wanted (targets) or met
  *   optional  true: absent in a source is no error (biases)
  */
