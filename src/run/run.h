@@ -15,6 +15,7 @@
 #ifndef SL_RUN_RUN_H
 #define SL_RUN_RUN_H
 
+#include "base/text.h"
 #include "plan/plan.h"
 #include <shardlens/shardlens.h>
 
@@ -50,6 +51,8 @@ int sl_run_report(const struct sl_run *r, struct sl_buf *out);
 struct sl_accumulator { uint64_t count, nan, inf, zeros; double min, max, sum, sum2; };
 void sl_stats_begin(struct sl_accumulator *s);
 void sl_stats_add(struct sl_accumulator *s, enum sl_dtype dtype, const void *elements, size_t count);
+/* The same without vector instructions. */
+void sl_stats_add_plain(struct sl_accumulator *s, enum sl_dtype dtype, const void *elements, size_t count);
 void sl_stats_merge(struct sl_accumulator *s, const struct sl_accumulator *other);
 void sl_stats_end(const struct sl_accumulator *s, struct sl_stats *out);
 void sl_histogram_add(struct sl_histogram *h, enum sl_dtype dtype, const void *elements, size_t count);
