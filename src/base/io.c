@@ -166,6 +166,15 @@ int sl_file_unchanged(const struct sl_file *file, struct sl_error *err)
     return SL_OK;
 }
 
+static int fail_short(const struct sl_file *file, uint64_t offset, size_t len, struct sl_error *err)
+{
+    struct stat st;
+    const uint64_t size = fstat(file->fd, &st) ? file->size : (uint64_t)st.st_size;
+    return sl_fail(err, SL_INPUT, file->path,
+                   "ends at byte %" PRIu64 "; %zu bytes at offset %" PRIu64 " were expected", size,
+                   len, offset);
+}
+
 int sl_file_read(const struct sl_file *file, uint64_t offset, void *buf, size_t len,
                  struct sl_error *err)
 {
@@ -182,10 +191,7 @@ int sl_file_read(const struct sl_file *file, uint64_t offset, void *buf, size_t 
                                  "reading %zu bytes at offset %" PRIu64 " failed", len - done,
                                  offset + done);
         if (n == 0)
-            return sl_fail(err, SL_INPUT, file->path,
-                           "ends before byte %" PRIu64 "; %zu bytes at offset %" PRIu64
-                           " were expected",
-                           offset + len, len, offset);
+            return fail_short(file, offset, len, err);
         done += (size_t)n;
     }
     return SL_OK;

@@ -11,6 +11,8 @@
 #define SL_LIMIT_DIMS           64                    /* axes of a tensor              */
 #define SL_LIMIT_ZIP_ENTRIES    UINT64_C(10000000)
 #define SL_LIMIT_ZIP_NAME       4096
+#define SL_LIMIT_ZIP_DIRECTORY  (UINT64_C(256) << 20) /* bytes of the central directory */
+#define SL_LIMIT_ZIP_INFLATED   (UINT64_C(128) << 20) /* of a deflated data.pkl: torch stores it */
 #define SL_LIMIT_ST_HEADER      UINT64_C(100000000)   /* as the reference reader       */
 #define SL_LIMIT_JSON_BYTES     (UINT64_C(64) << 20)  /* config.json and its like      */
 #define SL_LIMIT_JSON_DEPTH     256                   /* lists and objects in each other */

@@ -8,19 +8,35 @@
 
 static inline bool sl_add_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
-    return !__builtin_add_overflow(a, b, out);
+    uint64_t result;
+    if (__builtin_add_overflow(a, b, &result))
+        return false;
+    *out = result;
+    return true;
 }
 static inline bool sl_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    uint64_t result;
+    if (__builtin_mul_overflow(a, b, &result))
+        return false;
+    *out = result;
+    return true;
 }
 static inline bool sl_add_i64(int64_t a, int64_t b, int64_t *out)
 {
-    return !__builtin_add_overflow(a, b, out);
+    int64_t result;
+    if (__builtin_add_overflow(a, b, &result))
+        return false;
+    *out = result;
+    return true;
 }
 static inline bool sl_mul_i64(int64_t a, int64_t b, int64_t *out)
 {
-    return !__builtin_mul_overflow(a, b, out);
+    int64_t result;
+    if (__builtin_mul_overflow(a, b, &result))
+        return false;
+    *out = result;
+    return true;
 }
 static inline int64_t sl_min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t sl_max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
