@@ -52,6 +52,8 @@ struct sl_pickle {
     uint32_t count;
     sl_node_id root;
     uint64_t length;               /* bytes used, up to and with STOP */
+    bool cut;                      /* it failed because the bytes ended too early:
+                                      with more of them it may be whole */
     int protocol;                  /* highest PROTO seen, 0 if none */
     const sl_node_id *globals;     /* each distinct global once, in order met,
                                       also those whose result was dropped */

@@ -34,6 +34,9 @@ struct sl_zip_entry {
 struct sl_zip {
     const struct sl_zip_entry *entries;   /* in directory order */
     uint64_t count;
+    const uint32_t *by_name;              /* count indices, for sl_zip_find */
+    bool cut;                 /* it failed for want of an end record: the file
+                                 is shorter than it was written */
 };
 
 /* Reads the directory of the archive at [start, start + length) of file (a
@@ -44,7 +47,7 @@ struct sl_zip {
 int sl_zip_open(const struct sl_file *file, uint64_t start, uint64_t length,
                 struct sl_arena *arena, struct sl_zip *zip, struct sl_error *err);
 
-/* NULL when there is no record of exactly that name. */
+/* NULL when there is no record of exactly that name. Takes log(count) steps. */
 const struct sl_zip_entry *sl_zip_find(const struct sl_zip *zip, const char *name);
 
 /* Unpacks (through libzip) or reads bytes [from, from+len) of a record; the

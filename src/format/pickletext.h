@@ -1,0 +1,29 @@
+/* pickletext.h: the text forms inside pickles (protocol 0), and names of
+ * globals. Used by pickle.c only. Each function is given one operand, without
+ * its line feed, and returns false when it is not what Python writes (or when
+ * memory is out, which the caller can't and need not tell apart). */
+#ifndef SL_FORMAT_PICKLETEXT_H
+#define SL_FORMAT_PICKLETEXT_H
+
+#include "base/arena.h"
+
+#include <stdbool.h>
+
+/* "-123", "123L" -> two's complement, little-endian, in the arena. */
+bool sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
+                       uint8_t **number, size_t *number_len);
+/* "1.5", "1e400", "-inf", "nan". */
+bool sl_pickle_double(const char *s, size_t len, double *value);
+/* raw-unicode-escape (Latin-1 bytes, \uXXXX, \UXXXXXXXX) -> UTF-8. */
+bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
+                       char **text, size_t *text_len);
+/* A quoted Python 2 string with backslash escapes -> its bytes. */
+bool sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
+                      char **text, size_t *text_len);
+
+/* Replaces a module and name by the ones that mean the same today (see
+ * sl_pickle_parse). The results point into the input or to constants. */
+void sl_pickle_canonical(const char **module, size_t *module_len,
+                         const char **name, size_t *name_len);
+
+#endif
