@@ -1,0 +1,64 @@
+/* gather.c: one range of one target tensor, from its copies. */
+#include "run/box.h"
+#include "run/run.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+
+#include <inttypes.h>
+
+/* The copies of a target are sorted by target_base: those from `end` on begin behind the range. */
+static size_t first_copy_behind(const struct sl_conversion *p, uint32_t target, int64_t at)
+{
+    size_t low = p->target_first[target], high = p->target_first[target + 1];
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (p->copies[middle].target_base < at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static int gather_copy(const struct sl_copy *copy, struct sl_fetch *f, int64_t first, int64_t end,
+                       uint64_t *got, struct sl_error *err)
+{
+    struct sl_box box, part;
+    int code = sl_box_make(copy, f->tensor, &box, err);
+    if (code)
+        return code;
+    uint64_t at = sl_box_before(&box, first);
+    const uint64_t stop = sl_box_before(&box, end);
+    *got += stop - at;
+    while (!code && sl_box_next(&box, &at, stop, &part)) {
+        if (f->tensor)
+            code = sl_fetch_box(f, &part, err);
+        else
+            sl_fill_box(&part, sl_dtype_size(f->dtype), f->out, first);
+    }
+    return code;
+}
+
+int sl_gather(const struct sl_conversion *p, uint32_t target, uint64_t first, uint64_t count,
+              void *buf, void *scratch, size_t scratch_len, uint64_t *bytes_read, struct sl_error *err)
+{
+    const struct sl_tensor *t = &p->targets[target];
+    struct sl_fetch f = { .ckpt = p->ckpt, .dtype = t->dtype, .out = buf, .first = (int64_t)first,
+                          .scratch = scratch, .scratch_len = scratch_len };
+    const int64_t end = (int64_t)(first + count);
+    const size_t stop = first_copy_behind(p, target, end);
+    uint64_t got = 0;
+    int code = SL_OK;
+    for (size_t i = p->target_first[target]; !code && i < stop; i++) {
+        const uint32_t source = p->copies[i].source;
+        f.tensor = source == UINT32_MAX ? NULL : &p->source.tensors[source];
+        code = gather_copy(&p->copies[i], &f, (int64_t)first, end, &got, err);
+    }
+    *bytes_read += f.read;
+    if (!code && got != count)
+        return sl_fail(err, SL_INPUT, t->name,
+                       "the plan gives %" PRIu64 " of elements %" PRIu64 " to %" PRIu64
+                       "; it should give each of them once", got, first, first + count);
+    return code;
+}
