@@ -1,41 +1,79 @@
 # shardlens
 #
-# make demo      install what is missing, build, write a sample checkpoint, open the TUI on it
-# make test      install what is missing, build, run all tests; ends in "N passed, N failed"
-# make           build/shardlens and build/libshardlens.a
-# make test-ROOM run the tests of one room: base format checkpoint model layout plan run api cli tui
-# make help      this list
+# make demo        install what is missing, build, write a sample checkpoint, open the terminal UI on it
+# make test        install what is missing, build, run all tests; the last line is "N passed, N failed"
+#
+# make             build/shardlens, build/libshardlens.a and build/libshardlens.so
+# make install     into $(DESTDIR)$(PREFIX): program, library, headers, man page, completions
+# make uninstall   takes the same files away
+# make deps        install the Debian or Ubuntu packages that are missing
+# make clean       remove the build folders
+#
+# make test-ROOM   the tests of one room: base format checkpoint model layout plan run api cli tui
+# make asan        all tests under the address and undefined-behaviour sanitizers
+# make tsan        the tests of base, run and api under the thread sanitizer
+# make fuzz        every fuzz target for FUZZ_SECONDS (600) with libFuzzer; needs clang
+# make fuzz-smoke  the same, a few seconds each
+# make lint        include directions, banned functions, cppcheck, clang-tidy
+# make interop     real torch, Megatron and transformers against shardlens; needs Python and network
+# make bench       convert against cp and against a torch script; prints a table
+# make fixtures    write tests/fixtures/ again with real torch; needs Python
+# make screenshots write screenshots/*.png again
+# make docs        write docs/shardlens.1 again from the program
+# make help        this list
+#
+# Variables: CC, CFLAGS, OUT (build folder), V=1 (show commands), WERROR=1, JOBS, PREFIX, DESTDIR
+
+VERSION  = 0.1.0
+SOVERSION = 0
 
 CC      ?= cc
 CFLAGS  ?= -O2 -g
 OUT     ?= build
 V       ?= 0
-WARN     = -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
+WERROR  ?= 0
+PREFIX  ?= /usr/local
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+WARN     = -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+           $(if $(filter 1,$(WERROR)),-Werror)
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -Isrc -I$(OUT)/gen
-ROOMS    = base format checkpoint model layout plan run api cli tui
-PKGS     = libzip libcjson zlib libxxhash libdeflate yaml-0.1 ncursesw
+LIB_PKGS  = libzip libcjson zlib libxxhash libdeflate yaml-0.1
+PKGS      = $(LIB_PKGS) ncursesw
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
-LDLIBS   = $(PKG_LIBS) -lpthread -lm
+LIB_LIBS   := $(shell pkg-config --libs $(LIB_PKGS) 2>/dev/null) -lpthread -lm
+LDLIBS      = $(LIB_LIBS) $(shell pkg-config --libs ncursesw 2>/dev/null)
 Q        = $(if $(filter 1,$(V)),,@)
+SUBMAKE  = $(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(JOBS))
 
-ROOM_SRCS = $(filter-out src/cli/main.c,$(foreach r,$(ROOMS),$(sort $(wildcard src/$(r)/*.c))))
-ROOM_OBJS = $(ROOM_SRCS:%.c=$(OUT)/%.o) $(OUT)/gen/families_data.o
-MAIN_OBJ  = $(OUT)/src/cli/main.o
-LIB       = $(OUT)/libshardlens.a
-BIN       = $(OUT)/shardlens
+# ---- the program and the library: a room is a folder, see docs/architecture.md ----
 
-all: $(BIN)
+LIB_ROOMS  = base format checkpoint model layout plan run api
+PROG_ROOMS = cli tui
+ROOMS      = $(LIB_ROOMS) $(PROG_ROOMS)
+room_srcs  = $(filter-out src/cli/main.c,$(foreach r,$(1),$(sort $(wildcard src/$(r)/*.c))))
+LIB_OBJS   = $(patsubst %.c,$(OUT)/%.o,$(call room_srcs,$(LIB_ROOMS))) $(OUT)/gen/families_data.o
+PROG_OBJS  = $(patsubst %.c,$(OUT)/%.o,$(call room_srcs,$(PROG_ROOMS))) $(OUT)/src/cli/main.o
+BIN        = $(OUT)/shardlens
+LIB        = $(OUT)/libshardlens.a
+SHLIB      = $(OUT)/libshardlens.so.$(VERSION)
 
-$(BIN): $(MAIN_OBJ) $(LIB)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(MAIN_OBJ) $(LIB) $(LDLIBS)
+all: $(BIN) $(LIB) $(SHLIB)
 
-$(LIB): $(ROOM_OBJS)
-	$(Q)rm -f $@; ar rcs $@ $(ROOM_OBJS)
+$(BIN): $(PROG_OBJS) $(LIB)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(PROG_OBJS) $(LIB) $(LDLIBS)
+
+$(LIB): $(LIB_OBJS)
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJS)
+
+# what the header declares is exported, and nothing else
+$(SHLIB): $(LIB_OBJS) include/shardlens/shardlens.h
+	$(Q)sh src/api/exports.sh $(SOVERSION) < include/shardlens/shardlens.h > $(OUT)/gen/exports.map
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libshardlens.so.$(SOVERSION) \
+	    -Wl,--version-script,$(OUT)/gen/exports.map -o $@ $(LIB_OBJS) $(LIB_LIBS)
 
 $(OUT)/%.o: %.c
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -fPIC $(WARN) $(CPPFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 
 # the family descriptions, compiled in as bytes
 FAMILIES = $(sort $(wildcard src/model/families/*.json))
@@ -43,31 +81,122 @@ $(OUT)/gen/families_data.c: $(FAMILIES) src/model/embed.sh
 	$(Q)mkdir -p $(@D)
 	$(Q)sh src/model/embed.sh $(FAMILIES) > $@.part && mv $@.part $@
 $(OUT)/gen/families_data.o: $(OUT)/gen/families_data.c
-	$(Q)$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) -c $< -o $@
+	$(Q)$(CC) $(CFLAGS) -fPIC $(WARN) $(CPPFLAGS) -c $< -o $@
 
-# tests: tests/ROOM/test_*.c, linked against that room and those above it
+# ---- tests: tests/ROOM/test_*.c, linked against that room and those above it ----
+
 upto = $(if $(filter $(1),$(firstword $(2))),$(firstword $(2)),$(firstword $(2)) $(call upto,$(1),$(wordlist 2,99,$(2))))
 define ROOM_TESTS
 TESTS_$(1) = $$(patsubst %.c,$(OUT)/%,$$(sort $$(wildcard tests/$(1)/test_*.c)))
-OBJS_$(1)  = $$(patsubst %.c,$(OUT)/%.o,$$(filter-out src/cli/main.c,$$(foreach r,$(call upto,$(1),$(ROOMS)),$$(sort $$(wildcard src/$$(r)/*.c))))) \
+OBJS_$(1)  = $$(patsubst %.c,$(OUT)/%.o,$$(call room_srcs,$(call upto,$(1),$(ROOMS)))) \
              $$(if $$(filter model layout plan run api cli tui,$(1)),$(OUT)/gen/families_data.o)
 $$(TESTS_$(1)): $(OUT)/tests/$(1)/test_%: $(OUT)/tests/$(1)/test_%.o $$(OBJS_$(1)) $(if $(filter cli tui,$(1)),$(BIN))
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(OBJS_$(1)) $$(LDLIBS) -lcmocka $(if $(filter tui,$(1)),-lvterm -lutil)
-test-$(1): $$(TESTS_$(1))
-	$$(Q)sh tests/run.sh $$(TESTS_$(1))
+test-$(1): $$(TESTS_$(1)) $$(wildcard tests/$(1)/test_*.sh)
+	$$(Q)SHARDLENS=$$(BIN) OUT=$(OUT) sh tests/run.sh $$(filter tests/%.sh $(OUT)/tests/%,$$^)
 endef
 $(foreach r,$(ROOMS),$(eval $(call ROOM_TESTS,$(r))))
-ALL_TESTS = $(foreach r,$(ROOMS),$(TESTS_$(r)))
 
-check: $(BIN) $(ALL_TESTS)
-	$(Q)sh tests/run.sh $(ALL_TESTS)
+# every fuzz target, built without libFuzzer, replays its seeds and small changes of them
+FUZZ_SRCS    = $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_REPLAYS = $(FUZZ_SRCS:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
+FUZZ_COMMON  = $(OUT)/tests/fuzz/refused.o
+$(FUZZ_REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(FUZZ_COMMON) $(LIB)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+SHELL_TESTS = $(sort $(wildcard tests/*/test_*.sh))
+ALL_TESTS   = $(foreach r,$(ROOMS),$(TESTS_$(r))) $(FUZZ_REPLAYS) $(SHELL_TESTS)
+
+check: $(BIN) $(SHLIB) $(ALL_TESTS)
+	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) CC="$(CC)" sh tests/run.sh $(ALL_TESTS)
+
+test: deps
+	$(Q)$(SUBMAKE) check
+
+SANITIZE = -O1 -g -fno-omit-frame-pointer
+asan:
+	$(Q)$(SUBMAKE) OUT=build-asan CFLAGS="$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined" check
+tsan:
+	$(Q)$(SUBMAKE) OUT=build-tsan CFLAGS="$(SANITIZE) -fsanitize=thread" test-base test-run test-api
+
+FUZZ_SECONDS ?= 600
+FUZZ_BINS = $(FUZZ_SRCS:tests/fuzz/%.c=$(OUT)/tests/fuzz/%)
+$(FUZZ_BINS): $(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(FUZZ_COMMON) $(LIB)
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
+$(OUT)/tests/fuzz/seeds: $(OUT)/tests/fuzz/seeds.o $(LIB)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+fuzz-run: $(FUZZ_BINS) $(OUT)/tests/fuzz/seeds
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh $(FUZZ_BINS)
+fuzz:
+	$(Q)$(SUBMAKE) OUT=build-fuzz CC=clang FUZZ_SECONDS=$(FUZZ_SECONDS) \
+	    CFLAGS="$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined -fsanitize=fuzzer-no-link" fuzz-run
+fuzz-smoke:
+	$(Q)$(SUBMAKE) FUZZ_SECONDS=5 fuzz
+
+# ---- analysis ----
+
+lint:
+	$(Q)sh tests/lint.sh
+	$(Q)OUT=$(OUT) sh tests/analyse.sh
+
+# ---- things to look at ----
+
+demo: deps
+	$(Q)$(SUBMAKE) all
+	$(Q)SHARDLENS=$(BIN) sh tests/demo.sh $(OUT)
+
+bench: $(BIN) $(OUT)/tests/bench/measure
+	$(Q)SHARDLENS=$(BIN) MEASURE=$(OUT)/tests/bench/measure sh tests/bench/bench.sh
+$(OUT)/tests/bench/measure: tests/bench/measure.c
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) -o $@ $<
+
+interop: $(BIN)
+	$(Q)SHARDLENS=$(BIN) sh tests/interop/run.sh
+fixtures:
+	$(Q)sh tests/fixtures/make.sh
+screenshots: $(BIN)
+	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) sh tests/tui/screenshots.sh
+docs: $(BIN)
+	$(Q)$(BIN) manual > docs/shardlens.1.part && mv docs/shardlens.1.part docs/shardlens.1
+
+# ---- installing ----
+
+deps:
+	$(Q)sh .ci/deps.sh build
+
+I = $(DESTDIR)$(PREFIX)
+install: all
+	install -d $(I)/bin $(I)/lib/pkgconfig $(I)/include/shardlens $(I)/share/man/man1 \
+	    $(I)/share/bash-completion/completions $(I)/share/zsh/site-functions $(I)/share/fish/vendor_completions.d
+	install -m 755 $(BIN) $(I)/bin/shardlens
+	install -m 644 $(LIB) $(I)/lib/libshardlens.a
+	install -m 755 $(SHLIB) $(I)/lib/libshardlens.so.$(VERSION)
+	ln -sf libshardlens.so.$(VERSION) $(I)/lib/libshardlens.so.$(SOVERSION)
+	ln -sf libshardlens.so.$(SOVERSION) $(I)/lib/libshardlens.so
+	install -m 644 include/shardlens/*.h $(I)/include/shardlens/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(LIB_PKGS)|' \
+	    src/api/shardlens.pc.in > $(I)/lib/pkgconfig/shardlens.pc
+	install -m 644 docs/shardlens.1 $(I)/share/man/man1/
+	$(BIN) completions bash > $(I)/share/bash-completion/completions/shardlens
+	$(BIN) completions zsh > $(I)/share/zsh/site-functions/_shardlens
+	$(BIN) completions fish > $(I)/share/fish/vendor_completions.d/shardlens.fish
+
+uninstall:
+	rm -f $(I)/bin/shardlens $(I)/lib/libshardlens.a $(I)/lib/libshardlens.so $(I)/lib/libshardlens.so.$(SOVERSION) \
+	    $(I)/lib/libshardlens.so.$(VERSION) $(I)/lib/pkgconfig/shardlens.pc $(I)/share/man/man1/shardlens.1 \
+	    $(I)/share/bash-completion/completions/shardlens $(I)/share/zsh/site-functions/_shardlens \
+	    $(I)/share/fish/vendor_completions.d/shardlens.fish
+	rm -rf $(I)/include/shardlens
 
 clean:
-	rm -rf $(OUT)
+	rm -rf build build-asan build-tsan build-fuzz build-gcc build-clang $(OUT)
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '3,/^$$/p'
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check clean help $(ROOMS:%=test-%)
+.PHONY: all check test asan tsan fuzz fuzz-run fuzz-smoke lint demo bench interop fixtures screenshots docs deps \
+        install uninstall clean help $(ROOMS:%=test-%)
 .SECONDARY:
+.DELETE_ON_ERROR:
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

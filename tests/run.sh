@@ -1,17 +1,32 @@
 #!/bin/sh
-# run.sh TEST...: runs cmocka test programs one after the other, shows what failed,
-# and ends in one line "N passed, N failed". Each program runs in the repository's root.
-# A program that dies counts as failed with every test it had begun and not finished.
+# run.sh TEST...: runs test programs one after the other, shows what failed, and ends in one
+# line "N passed, N failed". Each program runs in the repository's root and says what it does
+# in cmocka's words ("[ RUN      ] name", "[       OK ] name"); a test_*.sh is one test, passed
+# when it exits with 0, skipped when with 77. A program that dies counts as failed with every
+# test that it had begun and not finished.
 passed=0 failed=0
+count() { grep -c "$1" "$log"; }
 for t in "$@"; do
-    log=$t.log
-    CMOCKA_MESSAGE_OUTPUT=stdout timeout "${SHARDLENS_TEST_SECONDS:-300}" "$t" >"$log" 2>&1
-    rc=$?
-    begun=$(grep -c '^\[ RUN      \]' "$log")
-    ok=$(grep -c '^\[       OK \]' "$log")
-    skipped=$(grep -c '^\[  SKIPPED \] [A-Za-z_]' "$log")
-    # cmocka names skipped tests a second time in its summary
-    [ "$rc" -eq 0 ] && skipped=$((skipped / 2))
+    case $t in
+    *.sh)
+        log=${OUT:-build}/$t.log
+        mkdir -p "$(dirname "$log")"
+        timeout "${SHARDLENS_TEST_SECONDS:-300}" sh "$t" >"$log" 2>&1
+        rc=$?
+        begun=1 ok=0 skipped=0
+        [ $rc -eq 0 ] && ok=1
+        [ $rc -eq 77 ] && skipped=1 rc=0
+        ;;
+    *)
+        log=$t.log
+        CMOCKA_MESSAGE_OUTPUT=stdout timeout "${SHARDLENS_TEST_SECONDS:-300}" "$t" >"$log" 2>&1
+        rc=$?
+        begun=$(count '^\[ RUN      \]') ok=$(count '^\[       OK \]')
+        skipped=$(count '^\[  SKIPPED \] [A-Za-z_]')
+        # cmocka names skipped tests a second time in its summary
+        [ $rc -eq 0 ] && skipped=$((skipped / 2))
+        ;;
+    esac
     bad=$((begun - ok - skipped))
     [ "$bad" -lt 0 ] && bad=0
     [ "$begun" -eq 0 ] && bad=1

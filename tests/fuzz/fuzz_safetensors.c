@@ -1,0 +1,29 @@
+/* fuzz_safetensors.c: any bytes as a safetensors file. */
+#include "fuzz.h"
+
+#include "base/dtype.h"
+#include "base/num.h"
+#include "format/safetensors.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct sl_arena arena = { .limit = FUZZ_ARENA };
+    struct sl_error err = { 0 };
+    struct sl_st_file st = { 0 };
+    struct fuzz_file f;
+    if (size >= 9)
+        (void)sl_st_is(data, size, size);
+    fuzz_open(&f, data, size);
+    const int code = sl_st_open(&f.file, &arena, &st, &err);
+    fuzz_refused(code, &err);
+    for (uint32_t i = 0; !code && i < st.count; i++) {
+        const struct sl_st_tensor *t = &st.tensors[i];
+        uint64_t count;
+        if (t->offset < st.data_begin || t->offset > size || t->bytes > size - t->offset ||
+            !sl_shape_count(t->shape, t->ndim, &count) || count * sl_dtype_size(t->dtype) != t->bytes)
+            abort();
+    }
+    fuzz_close(&f);
+    sl_arena_free(&arena);
+    return 0;
+}
