@@ -13,10 +13,10 @@
 #ifndef SL_LAYOUT_LAYOUT_H
 #define SL_LAYOUT_LAYOUT_H
 
-#include "model/model.h"
 #include "base/map.h"
-
-#define SL_AXES 6                        /* most axes a param may have */
+#include "base/text.h"
+#include "layout/map.h"
+#include "model/model.h"
 
 struct sl_param {
     const char *name;                    /* "layers.7.attn.q" */
@@ -24,17 +24,8 @@ struct sl_param {
     int64_t shape[SL_AXES];
     const char *axis[SL_AXES];           /* "group", "q_per_group", "head", "hidden" */
     int32_t layer, expert;               /* -1 */
+    bool optional;                       /* source layouts: may be absent as a whole */
 };
-struct sl_slice {
-    uint32_t param;                      /* index into layout params */
-    uint32_t tensor;                     /* index into layout tensors */
-    int64_t base;                        /* elements */
-    int64_t lo[SL_AXES], hi[SL_AXES];
-    int64_t stride[SL_AXES];             /* elements */
-};
-/* Rows of a tensor that hold no weight (vocabulary padding): a box of the tensor itself. */
-struct sl_padding { uint32_t tensor; int64_t base, count; };   /* elements, contiguous */
-
 struct sl_unused { uint32_t tensor; const char *why; };
 
 struct sl_layout {
@@ -45,17 +36,20 @@ struct sl_layout {
     const size_t *param_first;           /* param_count + 1: where its slices begin */
     const struct sl_padding *padding;    size_t padding_count;
     const struct sl_unused *unused;      size_t unused_count;   /* tensors left out, with the reason */
-    const char *const *rule;             /* by tensor: label of the rule, for people */
+    const char *const *rule;             /* by tensor: label of the rule, for people; NULL: unused */
+    const struct sl_rank *ranks;         size_t rank_count;     /* the checkpoint's, or made; what
+                                            sl_tensor.rank counts; 0 where the dialect has none */
 };
 
-/* The params of a model, from its family: every layer and expert. vocab is the number of
- * rows the embedding has in canonical space (true vocabulary, or padded if unknown). */
+/* The params of a model, from its family: every layer and expert, in the order of the family
+ * file, layer by layer. The embedding has as many rows as the true vocabulary, or as the
+ * padded one if that is unknown. */
 int sl_layout_params(const struct sl_model *m, struct sl_arena *arena,
                      const struct sl_param **params, size_t *count, struct sl_error *err);
 
-/* Slices of the checkpoint that was read. Tensors no rule knows are left out with "no rule
- * knows this name" unless they are _extra_state, optimizer, or on the family's drop list.
- * A tensor whose shape does not fit its rule is SL_INPUT naming both shapes. */
+/* Slices of the checkpoint that was read. Every tensor either has a rule or is in `unused`
+ * with the reason. A tensor whose shape does not fit its rule is SL_INPUT naming both shapes
+ * and the arithmetic. Chunks of one array (torch_dist) are placed by their global offset. */
 int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct sl_arena *arena,
                      struct sl_layout *out, struct sl_error *err);
 
@@ -66,11 +60,13 @@ struct sl_target_spec {
     const char *spec;                    /* "te", "local" for Megatron */
     const char *experts;                 /* "te_grouped", "local" */
     struct sl_parallel parallel;         /* Megatron targets; all 1 for HF */
-    const int32_t *stage_layers;         /* layers per (pp, vpp) stage in placement order, NULL: even */
-    int64_t padded_vocab;                /* rows of the stored embedding (all ranks) */
-    enum sl_dtype dtype;                 /* UNKNOWN: as the source's (given below) */
-    const struct sl_layout *source;      /* dtype of each param comes from here */
+    const int32_t *stage_layers;         /* layers per stage, stage = chunk * pp + pp rank; NULL: even */
+    int64_t padded_vocab;                /* rows of the stored embedding (all ranks); 0: no padding */
+    enum sl_dtype dtype;                 /* of floating weights; UNKNOWN: as the source's (given below) */
+    const struct sl_layout *source;      /* its params, their dtypes, and which are absent; NULL: all
+                                            params of the model, dtype as said or bf16 */
 };
+/* SL_USAGE when the parallel sizes do not divide what they cut: says what by what. */
 int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec,
                      struct sl_arena *arena, struct sl_layout *out, struct sl_error *err);
 
@@ -78,19 +74,5 @@ int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec
 int sl_layout_identity(const struct sl_ckpt *c, struct sl_arena *arena, struct sl_layout *out,
                        struct sl_error *err);
 void sl_layout_free(struct sl_layout *l);      /* the map only; the rest is the arena's */
-
-/* ---- the map language, for tests and for models --check ------------------ */
-
-/* Slices of one whole stored tensor by its map. `shape` is filled (ndim axes). Params are
- * named by `find` (returns index or -1). Then cut: rank r of n along axis. */
-struct sl_map_env {
-    int (*dim)(void *arg, const char *name, size_t len, int64_t *value, struct sl_error *err);
-    int64_t (*find)(void *arg, const char *param, size_t len, const struct sl_param **p);
-    void *arg;
-};
-int sl_map_slices(const char *map, const struct sl_map_env *env, int32_t cut_axis, int32_t cut_index,
-                  int32_t cut_count, struct sl_arena *arena, struct sl_slice **slices, size_t *count,
-                  struct sl_padding **padding, size_t *padding_count,
-                  int64_t shape[SL_AXES], uint32_t *ndim, struct sl_error *err);
 
 #endif

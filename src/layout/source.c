@@ -1,0 +1,355 @@
+/* source.c: the layout of a checkpoint that was read: each stored tensor is given
+ * to a rule of its dialect by name, and the rule's map says what it holds. */
+#include "layout/rulebook.h"
+
+#include "base/error.h"
+#include "base/num.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define KEY_ROOM 512
+
+/* Rules by name with all numbers made '#': "a.{layer}.fc1.b" and "a.12.fc1.b" are both
+ * "a.#.fc#.b". A tensor asks a few rules instead of all. */
+struct by_name {
+    struct sl_map index;         /* key -> first rule */
+    const char **keys;           /* by rule; owned by the arena */
+    size_t *next;                /* by rule: the next one of the same key, or SIZE_MAX */
+    size_t *last;                /* by first rule: where its chain ends */
+};
+
+/* A way to find a rule: by its own name, or, in a distributed checkpoint that stacks the
+ * layers, by its name without the layer. */
+struct source {
+    struct builder b;
+    const struct sl_ckpt *c;
+    struct by_name plain, stacked;
+    struct rulebook stacked_book;        /* the same rules with "layer" put before each map */
+    bool has_ranks;                      /* tensors are cut by rank, and layers counted by stage */
+    bool may_stack;
+    struct sl_unused *unused;
+    const char **label;
+};
+
+static size_t make_key(const char *name, char *out, size_t room)
+{
+    size_t len = 0;
+    for (const char *p = name; *p && len + 1 < room; ) {
+        if (*p == '{') {
+            p += strcspn(p, "}");
+            p += *p == '}';
+            out[len++] = '#';
+        } else if (*p >= '0' && *p <= '9') {
+            p += strspn(p, "0123456789");
+            out[len++] = '#';
+        } else {
+            out[len++] = *p++;
+        }
+    }
+    out[len] = 0;
+    return len;
+}
+
+static int index_rules(struct by_name *n, const struct rulebook *b, struct sl_error *err)
+{
+    char key[KEY_ROOM];
+    *n = (struct by_name){ .keys = SL_ARENA_NEW(b->arena, const char *, b->count),
+                           .next = SL_ARENA_NEW(b->arena, size_t, b->count),
+                           .last = SL_ARENA_NEW(b->arena, size_t, b->count) };
+    if (!n->keys || !n->next || !n->last)
+        return sl_fail_memory(err, b->count * sizeof *n->next);
+    for (size_t i = 0; i < b->count; i++) {
+        const size_t len = make_key(b->rules[i].name, key, sizeof key);
+        uint64_t first = i;
+        bool added;
+        n->keys[i] = sl_arena_strn(b->arena, key, len);
+        if (!n->keys[i] || !sl_map_add(&n->index, n->keys[i], len, &first, &added))
+            return sl_fail_memory(err, len);
+        if (!added)
+            n->next[n->last[first]] = i;
+        n->last[first] = i;
+        n->next[i] = SIZE_MAX;
+    }
+    return SL_OK;
+}
+
+static size_t first_rule(const struct by_name *n, const char *name)
+{
+    char key[KEY_ROOM];
+    uint64_t rule;
+    const size_t len = make_key(name, key, sizeof key);
+    return n->index.count && sl_map_get(&n->index, key, len, &rule) ? (size_t)rule : SIZE_MAX;
+}
+
+/* ---- stacked layers ---------------------------------------------------------- */
+
+/* "decoder.layers.{layer}.mlp.x" -> "decoder.layers.mlp.x"; NULL without {layer}. */
+static const char *without_layer(struct sl_arena *arena, const char *name)
+{
+    const char *at = strstr(name, ".{layer}");
+    return at ? sl_arena_printf(arena, "%.*s%s", (int)(at - name), name, at + strlen(".{layer}")) : NULL;
+}
+
+/* The rules again as torch_dist stores them: all layers in one array, the layer its first axis.
+ * Source: Megatron-LM megatron/core/transformer/transformer_block.py (sharded_state_dict) */
+static int stack_rules(struct source *s)
+{
+    struct rulebook *b = &s->stacked_book;
+    *b = s->b.book;
+    struct sl_rule *rules = SL_ARENA_NEW(b->arena, struct sl_rule, b->count);
+    b->stored = SL_ARENA_NEW(b->arena, const struct sl_stored *, b->count);
+    if (!rules || !b->stored)
+        return sl_fail_memory(s->b.err, b->count * sizeof *rules);
+    b->rules = rules;
+    b->count = 0;
+    for (size_t i = 0; i < s->b.book.count; i++) {
+        const struct sl_rule *r = &s->b.book.rules[i];
+        if (!strstr(r->name, ".{layer}"))
+            continue;
+        rules[b->count] = *r;
+        rules[b->count].name = without_layer(b->arena, r->name);
+        rules[b->count].map = sl_arena_printf(b->arena, "layer %s", r->map);
+        if (!rules[b->count].name || !rules[b->count].map)
+            return sl_fail_memory(s->b.err, strlen(r->map));
+        b->count++;
+    }
+    return index_rules(&s->stacked, b, s->b.err);
+}
+
+/* ---- one tensor ---------------------------------------------------------------- */
+
+/* A tensor and a rule that its name fits. */
+struct match {
+    const struct sl_tensor *t;
+    const struct sl_rule *rule;
+    const struct sl_stored *stored;
+    struct sl_map_names names;
+    int64_t lo[SL_AXES], hi[SL_AXES];    /* the box it should hold */
+    int32_t parts;                       /* ranks that share the array */
+    bool divides;
+};
+
+static const char *file_of(const struct source *s, const struct sl_tensor *t)
+{
+    return t->file >= 0 && (size_t)t->file < s->c->file_count ? s->c->files[t->file].name : t->name;
+}
+
+static const struct sl_rank *rank_of(const struct source *s, const struct sl_tensor *t)
+{
+    static const struct sl_rank none;
+    return s->has_ranks && t->rank >= 0 ? &s->c->ranks[t->rank] : &none;
+}
+
+/* From numbers of the file to numbers of the model. */
+static int global_names(const struct source *s, struct match *m, int32_t layer, int32_t expert)
+{
+    const struct rulebook *b = &s->b.book;
+    const struct sl_rank *rank = rank_of(s, m->t);
+    const bool numbers_experts = expert >= 0 || strstr(m->rule->map, "expert");
+    m->names = (struct sl_map_names){ .find = builder_find, .arg = (void *)(uintptr_t)&s->b,
+                                      .layer = layer, .expert = expert,
+                                      .tensor = (uint32_t)(m->t - s->c->tensors) };
+    if (!s->has_ranks)
+        return SL_OK;
+    if (layer >= 0 && (m->names.layer = sl_model_layer(b->model, rank->pp, m->t->chunk, layer)) < 0)
+        return sl_fail(s->b.err, SL_INPUT, file_of(s, m->t), "%s: pipeline stage %d (chunk %d) has no layer %d",
+                       m->t->name, rank->pp, m->t->chunk, layer);
+    if (numbers_experts)
+        m->names.expert = (expert < 0 ? 0 : expert) + rank->ep * (b->experts / b->parallel.ep);
+    return SL_OK;
+}
+
+/* Is the tensor the box that the rule expects it to be? */
+static bool fits(const struct source *s, struct match *m)
+{
+    const struct sl_tensor *t = m->t;
+    m->divides = rulebook_box(&s->b.book, m->rule, m->stored, rank_of(s, t)->tp, m->lo, m->hi, &m->parts);
+    if (!m->divides || t->ndim != m->stored->ndim)
+        return false;
+    for (uint32_t a = 0; a < t->ndim && !s->has_ranks; a++) {
+        if (t->global_shape && t->global_shape[a] != m->stored->shape[a])
+            return false;
+        m->lo[a] = t->global_offset ? t->global_offset[a] : 0;
+        m->hi[a] = m->lo[a] + t->shape[a];
+        if (m->lo[a] < 0 || m->hi[a] > m->stored->shape[a] || (!t->global_shape && t->shape[a] != m->stored->shape[a]))
+            return false;
+    }
+    for (uint32_t a = 0; a < t->ndim; a++)
+        if (t->shape[a] != m->hi[a] - m->lo[a])
+            return false;
+    return true;
+}
+
+static int fail_shape(const struct source *s, const struct match *m)
+{
+    const struct sl_tensor *t = m->t;
+    const char *over = m->rule->cut_over ? m->rule->cut_over : "tp";
+    const int32_t cut = m->rule->cut_axis;
+    const int64_t *found_shape = !s->has_ranks && t->global_shape ? t->global_shape : t->shape;
+    char found[128], whole[128], more[256] = "";
+    sl_text_shape(found_shape, t->ndim, found, sizeof found);
+    sl_text_shape(m->stored->shape, m->stored->ndim, whole, sizeof whole);
+    if (!m->divides)
+        return sl_fail(s->b.err, SL_INPUT, file_of(s, t), "%s: axis %d of the whole %s does not divide over %s %d",
+                       t->name, cut, whole, over, m->parts);
+    for (uint32_t a = 0; a < t->ndim && t->ndim == m->stored->ndim && !*more; a++) {
+        const long long is = found_shape[a], all = m->stored->shape[a], want = s->has_ranks ? m->hi[a] - m->lo[a] : all;
+        const char *unit = a == 0 ? "rows" : a == 1 ? "columns" : "elements";
+        if (is == want)
+            continue;
+        if ((int32_t)a == cut && m->parts > 1)
+            snprintf(more, sizeof more, ": %lld %s found, %lld expected = %lld / %s %d%s", is, unit, want, all, over,
+                     m->parts, is == all ? ": a full tensor saved as a shard?" : "");
+        else
+            snprintf(more, sizeof more, ": %lld %s found, %lld expected%s", is, unit, want,
+                     s->b.book.parallel.tp > 1 && is * s->b.book.parallel.tp == want
+                         ? ": a shard where every rank should hold the whole?" : "");
+    }
+    return sl_fail(s->b.err, SL_INPUT, file_of(s, t), "%s is %s, which does not fit the model's %s%s", t->name,
+                   found, whole, more);
+}
+
+/* What became of a tensor with one rule. */
+enum outcome { PLACED, OTHER_NAME, NOT_NOW, NO_SUCH_LAYER, MISFIT, FAILED };
+
+static enum outcome try_rule(struct source *s, struct rulebook *b, const struct sl_rule *rule, bool stacked,
+                             struct match *m, int *rc)
+{
+    int32_t layer = -1, expert = -1;
+    m->rule = rule;
+    if (!sl_rule_match(rule->name, m->t->name, &layer, &expert))
+        return OTHER_NAME;
+    if ((*rc = global_names(s, m, stacked ? 0 : layer, expert)))
+        return FAILED;
+    if (m->names.layer >= b->layers && !stacked)
+        return NO_SUCH_LAYER;
+    if (!rulebook_when(b, rule->when, m->names.layer))
+        return NOT_NOW;
+    if ((*rc = rulebook_map(b, rule, &m->stored, s->b.err)))
+        return FAILED;
+    if (!fits(s, m))
+        return MISFIT;
+    *rc = sl_stored_slices(m->stored, m->lo, m->hi, &m->names, &s->b.slices, s->b.err);
+    return *rc ? FAILED : PLACED;
+}
+
+/* Tries the rules of one index. A misfit is kept in *bad; *why says why a known name is not used. */
+static enum outcome try_rules(struct source *s, struct rulebook *b, const struct by_name *by, bool stacked,
+                              const struct sl_tensor *t, struct match *bad, const char **why, int *rc)
+{
+    for (size_t i = first_rule(by, t->name); i != SIZE_MAX; i = by->next[i]) {
+        struct match m = { .t = t };
+        const enum outcome o = try_rule(s, b, &b->rules[i], stacked, &m, rc);
+        if (o == PLACED)
+            s->label[t - s->c->tensors] = m.rule->label ? m.rule->label : "copy";
+        if (o == PLACED || o == FAILED)
+            return o;
+        if (o == MISFIT && !bad->t)
+            *bad = m;
+        if (o == NOT_NOW)
+            *why = sl_arena_printf(b->arena, "only a weight of a model that is \"%s\"", m.rule->when);
+        if (o == NO_SUCH_LAYER)
+            *why = sl_arena_printf(b->arena, "the model has %d layers", b->layers);
+    }
+    return OTHER_NAME;
+}
+
+static const char *drop_reason(const struct source *s, const struct sl_tensor *t)
+{
+    const struct sl_family *f = s->b.book.model->family;
+    const char *why = no_weight(t);
+    for (size_t i = 0; i < f->drop_count && !why; i++)
+        if (sl_text_glob(f->drop[i], t->name))
+            why = "no weight: made anew by the model";
+    return why;
+}
+
+static int place_tensor(struct source *s, const struct sl_tensor *t)
+{
+    struct match bad = { 0 };
+    const char *why = drop_reason(s, t);
+    int rc = SL_OK;
+    enum outcome o = OTHER_NAME;
+    if (!why) {
+        why = "no rule of the family knows this name";
+        o = try_rules(s, &s->b.book, &s->plain, false, t, &bad, &why, &rc);
+        if (o == OTHER_NAME && s->may_stack)
+            o = try_rules(s, &s->stacked_book, &s->stacked, true, t, &bad, &why, &rc);
+    }
+    if (o == PLACED || o == FAILED)
+        return rc;
+    if (bad.t)
+        return fail_shape(s, &bad);
+    s->unused[s->b.layout->unused_count++] = (struct sl_unused){ (uint32_t)(t - s->c->tensors), why };
+    return SL_OK;
+}
+
+/* ---- which params may be absent -------------------------------------------------- */
+
+/* Is there a rule that must be met and gives this param? */
+static bool is_required(const struct rulebook *b, const struct sl_param_rule *param, int32_t layer)
+{
+    for (size_t r = 0; r < b->count; r++) {
+        const struct sl_stored *map = b->stored[r];
+        if (!map || b->rules[r].optional || !rulebook_when(b, b->rules[r].when, layer))
+            continue;
+        for (size_t i = 0; i < map->part_count; i++)
+            if (map->parts[i].param == param->name)
+                return true;
+    }
+    return false;
+}
+
+/* Rules whose map can't be compiled (a dim of a part this model does not have) are skipped:
+ * where such a map is needed, a tensor of its name has been refused already. */
+static void mark_optional(struct source *s)
+{
+    struct rulebook *b = &s->b.book;
+    const struct sl_layout *l = s->b.layout;
+    struct sl_param *params = (struct sl_param *)(uintptr_t)l->params;
+    for (size_t r = 0; r < b->count; r++) {
+        const struct sl_stored *map;
+        struct sl_error ignored;
+        (void)rulebook_map(b, &b->rules[r], &map, &ignored);
+    }
+    for (size_t i = 0; i < l->param_count; i++) {
+        const struct sl_param_rule *rule = &b->model->family->params[b->rule_of[i]];
+        params[i].optional = !is_required(b, rule, params[i].layer);
+    }
+}
+
+int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct sl_arena *arena,
+                     struct sl_layout *out, struct sl_error *err)
+{
+    static const struct sl_parallel one = { 1, 1, 1, 1, 1 };
+    struct source s = { .b = { .layout = out, .err = err }, .c = c };
+    s.has_ranks = c->container == SL_MEGATRON_TORCH;
+    s.may_stack = c->container == SL_MEGATRON_TORCH_DIST || c->container == SL_MEGATRON_ZARR;
+    *out = (struct sl_layout){ .tensors = c->tensors, .tensor_count = c->tensor_count,
+                               .ranks = c->ranks, .rank_count = c->rank_count };
+    int rc = rulebook_make(&s.b.book, m, m->dialect, s.has_ranks ? &m->parallel : &one, m->padded_vocab,
+                           arena, err);
+    if (rc)
+        return rc;
+    s.unused = SL_ARENA_NEW(arena, struct sl_unused, c->tensor_count);
+    s.label = SL_ARENA_NEW(arena, const char *, c->tensor_count);
+    if (!s.unused || !s.label)
+        return sl_fail_memory(err, c->tensor_count * sizeof *s.unused);
+    out->unused = s.unused;
+    out->rule = s.label;
+
+    rc = index_rules(&s.plain, &s.b.book, err);
+    if (!rc && s.may_stack)
+        rc = stack_rules(&s);
+    if (!rc)
+        rc = builder_params(&s.b, NULL, 0);
+    for (size_t i = 0; i < c->tensor_count && !rc; i++)
+        rc = place_tensor(&s, &c->tensors[i]);
+    if (!rc)
+        mark_optional(&s);
+    sl_map_free(&s.plain.index);
+    sl_map_free(&s.stacked.index);
+    return builder_finish(&s.b, rc);
+}
