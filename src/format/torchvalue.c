@@ -521,9 +521,8 @@ static bool plan_call(struct torch_reader *r, sl_node_id id, struct torch_frame 
     enum torch_name what = torch_call(r, id, &args);
     if (!args)
         return false;
-    sl_node_id class = n->u.call.callable;
     f->value->kind = SL_VALUE_LIST;
-    f->value->type = torch_global_name(r, class);
+    f->value->type = torch_global_name(r, n->u.call.callable);
     switch (what) {
     case TORCH_NAME_DICT:
         f->value->kind = SL_VALUE_DICT;
@@ -538,10 +537,16 @@ static bool plan_call(struct torch_reader *r, sl_node_id id, struct torch_frame 
         add_states(r, n, f);
         return true;
     case TORCH_NAME_LIST:
+        f->value->type = NULL;
+        return plan_list(r, n, args, f);
     case TORCH_NAME_TUPLE:
+        f->value->type = "tuple";
+        return plan_list(r, n, args, f);
     case TORCH_NAME_SET:
+        f->value->type = "set";
+        return plan_list(r, n, args, f);
     case TORCH_NAME_FROZENSET:
-        f->value->type = torch_node(r, class)->u.global.name;
+        f->value->type = "frozenset";
         return plan_list(r, n, args, f);
     case TORCH_NAME_SIZE:
         return plan_list(r, n, args, f);

@@ -20,10 +20,16 @@
 #include "base/text.h"
 #include <shardlens/types.h>
 
-/* Emits protocol 2 as torch's weights_only loader accepts it. */
+/* Emits protocol 2 as torch's weights_only loader accepts it. Names and strings
+ * that every tensor needs are written once and fetched from the memo after
+ * that. Memory failure and unbalanced begin/end show as out.failed: check it
+ * once, after sl_pickler_end(). The owner frees p->out. */
+enum { SL_PICKLER_MEMO = 64 };
 struct sl_pickler {
     struct sl_buf out;
-    uint32_t depth;
+    uint32_t depth;                       /* containers that are open            */
+    uint32_t memo_count;
+    uint8_t memo[SL_PICKLER_MEMO];        /* per known name: its number + 1, or 0 */
 };
 void sl_pickler_begin(struct sl_pickler *p);
 void sl_pickler_end(struct sl_pickler *p);                       /* STOP */
@@ -38,10 +44,14 @@ void sl_pickler_bool(struct sl_pickler *p, bool v);
 void sl_pickler_none(struct sl_pickler *p);
 void sl_pickler_dtype(struct sl_pickler *p, enum sl_dtype dtype); /* torch.bfloat16 */
 void sl_pickler_enum(struct sl_pickler *p, const char *module, const char *name, int64_t value);
-/* Any plain value (dicts and lists nested); `type` "argparse.Namespace" and
- * "torch.dtype" are kept, OPAQUE becomes None. */
+/* Any plain value (dicts and lists nested); `type` "argparse.Namespace",
+ * "types.SimpleNamespace", "collections.OrderedDict", "torch.dtype",
+ * "torch.Size", "tuple" and "set" are kept; members of enums become the plain
+ * int or str they hold (their class need not exist where the file is loaded);
+ * OPAQUE and TENSOR become None. */
 void sl_pickler_value(struct sl_pickler *p, const struct sl_value *v);
-/* A contiguous tensor that fills storage number `storage` from element `offset` on. */
+/* A contiguous tensor in storage number `storage` (of storage_count elements of
+ * its dtype), from element `offset` on. Use storages in rising order: 0 first. */
 void sl_pickler_tensor(struct sl_pickler *p, enum sl_dtype dtype, uint32_t storage,
                        uint64_t storage_count, uint64_t offset,
                        const int64_t *shape, uint32_t ndim);
@@ -56,6 +66,8 @@ struct sl_torch_layout {
     uint32_t piece_count;
     const uint64_t *storage_bytes; uint32_t storage_count;
     const void *pickle; uint64_t pickle_len;
+    const uint64_t *header;        /* where each record's local header begins: data.pkl,
+                                      byteorder, data/0 .., version */
 };
 /* All in the arena; storage_bytes and pickle are borrowed by the layout. */
 int sl_torch_layout(const void *pickle, uint64_t pickle_len, const uint64_t *storage_bytes,

@@ -1,0 +1,416 @@
+/* picklewrite.c: writing data.pkl, in the subset of protocol 2 that torch's
+ * weights_only loader reads.
+ *
+ *   tensor   _rebuild_tensor_v2(storage, offset, size, stride, False, OrderedDict())
+ *            where torch has a storage class for the dtype, else _rebuild_tensor_v3
+ *            over UntypedStorage with the dtype behind
+ *   storage  BINPERSID ('storage', class, key, 'cpu', numel)
+ *
+ * Source   torch/_weights_only_unpickler.py (what is accepted),
+ *          torch/serialization.py (what torch itself writes)
+ */
+#include "format/torchwrite.h"
+
+#include "base/dtype.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    OP_PROTO = 0x80, OP_STOP = '.', OP_MARK = '(', OP_NONE = 'N', OP_TRUE = 0x88, OP_FALSE = 0x89,
+    OP_BININT1 = 'K', OP_BININT2 = 'M', OP_BININT = 'J', OP_LONG1 = 0x8a, OP_BINFLOAT = 'G',
+    OP_BINUNICODE = 'X', OP_EMPTY_TUPLE = ')', OP_TUPLE1 = 0x85, OP_TUPLE2 = 0x86,
+    OP_TUPLE3 = 0x87, OP_TUPLE = 't', OP_EMPTY_LIST = ']', OP_APPENDS = 'e', OP_EMPTY_DICT = '}',
+    OP_SETITEMS = 'u', OP_GLOBAL = 'c', OP_REDUCE = 'R', OP_NEWOBJ = 0x81, OP_BUILD = 'b',
+    OP_BINPERSID = 'Q', OP_BINPUT = 'q', OP_BINGET = 'h'
+};
+
+/* What is worth a place in the memo; storage classes follow, one for each dtype. */
+enum known {
+    KNOWN_TENSOR_V2, KNOWN_TENSOR_V3, KNOWN_ORDERED_DICT, KNOWN_UNTYPED, KNOWN_STORAGE, KNOWN_CPU,
+    KNOWN_CLASSES
+};
+_Static_assert(KNOWN_CLASSES + SL_DTYPE_COUNT <= SL_PICKLER_MEMO, "the memo is too small");
+
+static void op(struct sl_pickler *p, int code) { sl_buf_char(&p->out, (char)code); }
+
+static void put_global(struct sl_pickler *p, const char *module, const char *name)
+{
+    sl_buf_printf(&p->out, "c%s\n%s\n", module, name);
+}
+
+static void put_text(struct sl_pickler *p, const char *s, size_t len)
+{
+    uint8_t head[5] = { OP_BINUNICODE, (uint8_t)len, (uint8_t)(len >> 8), (uint8_t)(len >> 16),
+                        (uint8_t)(len >> 24) };
+    if (len > UINT32_MAX) {
+        p->out.failed = true;
+        return;
+    }
+    sl_buf_add(&p->out, head, sizeof head);
+    sl_buf_add(&p->out, s, len);
+}
+
+/* True: it was fetched from the memo. False: write it, then call remember(). */
+static bool recall(struct sl_pickler *p, unsigned what)
+{
+    if (!p->memo[what])
+        return false;
+    op(p, OP_BINGET);
+    op(p, p->memo[what] - 1);
+    return true;
+}
+
+static void remember(struct sl_pickler *p, unsigned what)
+{
+    op(p, OP_BINPUT);
+    op(p, (int)p->memo_count);
+    p->memo[what] = (uint8_t)++p->memo_count;
+}
+
+static void put_known(struct sl_pickler *p, unsigned what, const char *module, const char *name)
+{
+    if (recall(p, what))
+        return;
+    if (module)
+        put_global(p, module, name);
+    else
+        put_text(p, name, strlen(name));
+    remember(p, what);
+}
+
+void sl_pickler_begin(struct sl_pickler *p)
+{
+    sl_buf_clear(&p->out);
+    p->depth = 0;
+    p->memo_count = 0;
+    memset(p->memo, 0, sizeof p->memo);
+    op(p, OP_PROTO);
+    op(p, 2);
+}
+
+void sl_pickler_end(struct sl_pickler *p)
+{
+    op(p, OP_STOP);
+    if (p->depth)
+        p->out.failed = true;
+}
+
+/* --- plain things ------------------------------------------------------- */
+
+void sl_pickler_none(struct sl_pickler *p) { op(p, OP_NONE); }
+void sl_pickler_bool(struct sl_pickler *p, bool v) { op(p, v ? OP_TRUE : OP_FALSE); }
+void sl_pickler_str(struct sl_pickler *p, const char *s) { put_text(p, s, strlen(s)); }
+
+/* The shortest form that holds it, as Python's pickler chooses. */
+void sl_pickler_int(struct sl_pickler *p, int64_t v)
+{
+    uint64_t bits = (uint64_t)v;
+    int width = 8;
+    if (v >= 0 && v <= 0xff) {
+        op(p, OP_BININT1);
+        width = 1;
+    } else if (v >= 0 && v <= 0xffff) {
+        op(p, OP_BININT2);
+        width = 2;
+    } else if (v >= INT32_MIN && v <= INT32_MAX) {
+        op(p, OP_BININT);
+        width = 4;
+    } else {
+        while (width > 5 && v >> (8 * (width - 1) - 1) == (v < 0 ? -1 : 0))
+            width--;
+        op(p, OP_LONG1);
+        op(p, width);
+    }
+    for (int i = 0; i < width; i++)
+        op(p, (int)(bits >> (8 * i) & 0xff));
+}
+
+void sl_pickler_double(struct sl_pickler *p, double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    op(p, OP_BINFLOAT);
+    for (int i = 7; i >= 0; i--)
+        op(p, (int)(bits >> (8 * i) & 0xff));
+}
+
+void sl_pickler_dtype(struct sl_pickler *p, enum sl_dtype dtype)
+{
+    put_global(p, "torch", sl_dtype_row(dtype)->torch);
+}
+
+void sl_pickler_enum(struct sl_pickler *p, const char *module, const char *name, int64_t value)
+{
+    put_global(p, module, name);
+    sl_pickler_int(p, value);
+    op(p, OP_TUPLE1);
+    op(p, OP_REDUCE);
+}
+
+/* bytes have no opcode in protocol 2: the code points 0..255 of a str, encoded
+ * as Latin-1 on loading. */
+static void put_bytes(struct sl_pickler *p, const char *s, size_t len)
+{
+    put_global(p, "_codecs", "encode");
+    struct sl_buf text = {0};
+    for (size_t i = 0; i < len; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c >= 0x80)
+            sl_buf_char(&text, (char)(0xc0 | c >> 6));
+        sl_buf_char(&text, (char)(c < 0x80 ? c : 0x80 | (c & 0x3f)));
+    }
+    put_text(p, text.len ? text.data : "", text.len);
+    if (text.failed)
+        p->out.failed = true;
+    sl_buf_free(&text);
+    sl_pickler_str(p, "latin1");
+    op(p, OP_TUPLE2);
+    op(p, OP_REDUCE);
+}
+
+/* --- containers --------------------------------------------------------- */
+
+static void put_ordered_dict(struct sl_pickler *p)
+{
+    put_known(p, KNOWN_ORDERED_DICT, "collections", "OrderedDict");
+    op(p, OP_EMPTY_TUPLE);
+    op(p, OP_REDUCE);
+}
+
+static void close_container(struct sl_pickler *p)
+{
+    if (p->depth)
+        p->depth--;
+    else
+        p->out.failed = true;
+}
+
+void sl_pickler_dict_begin(struct sl_pickler *p, bool ordered)
+{
+    if (ordered)
+        put_ordered_dict(p);
+    else
+        op(p, OP_EMPTY_DICT);
+    op(p, OP_MARK);
+    p->depth++;
+}
+
+void sl_pickler_dict_end(struct sl_pickler *p)
+{
+    op(p, OP_SETITEMS);
+    close_container(p);
+}
+
+static void object_begin(struct sl_pickler *p, const char *module, const char *name)
+{
+    put_global(p, module, name);
+    op(p, OP_EMPTY_TUPLE);
+    op(p, OP_NEWOBJ);
+    op(p, OP_EMPTY_DICT);
+    op(p, OP_MARK);
+    p->depth++;
+}
+
+void sl_pickler_namespace_begin(struct sl_pickler *p) { object_begin(p, "argparse", "Namespace"); }
+
+void sl_pickler_namespace_end(struct sl_pickler *p)
+{
+    op(p, OP_SETITEMS);
+    op(p, OP_BUILD);
+    close_container(p);
+}
+
+/* --- values ------------------------------------------------------------- */
+
+static bool has_type(const struct sl_value *v, const char *type)
+{
+    return v->type && !strcmp(v->type, type);
+}
+
+static void put_leaf(struct sl_pickler *p, const struct sl_value *v)
+{
+    switch (v->kind) {
+    case SL_VALUE_BOOL:  sl_pickler_bool(p, v->i != 0); break;
+    case SL_VALUE_INT:   sl_pickler_int(p, v->i); break;
+    case SL_VALUE_FLOAT: sl_pickler_double(p, v->f); break;
+    case SL_VALUE_BYTES: put_bytes(p, v->s, v->len); break;
+    case SL_VALUE_STR:
+        if (has_type(v, "torch.dtype"))
+            put_global(p, "torch", v->s);
+        else
+            put_text(p, v->s, v->len);
+        break;
+    default:
+        sl_pickler_none(p);
+        break;
+    }
+}
+
+static bool is_list(const struct sl_value *v) { return v->kind == SL_VALUE_LIST; }
+static bool is_container(const struct sl_value *v) { return is_list(v) || v->kind == SL_VALUE_DICT; }
+
+static void open_value(struct sl_pickler *p, const struct sl_value *v)
+{
+    if (has_type(v, "argparse.Namespace")) {
+        sl_pickler_namespace_begin(p);
+    } else if (has_type(v, "types.SimpleNamespace")) {
+        object_begin(p, "types", "SimpleNamespace");
+    } else if (!is_list(v)) {
+        sl_pickler_dict_begin(p, has_type(v, "collections.OrderedDict"));
+    } else {
+        if (has_type(v, "torch.Size"))
+            put_global(p, "torch", "Size");
+        else if (has_type(v, "set"))
+            put_global(p, "builtins", "set");
+        if (!has_type(v, "torch.Size") && !has_type(v, "tuple"))
+            op(p, OP_EMPTY_LIST);
+        op(p, OP_MARK);
+        p->depth++;
+    }
+}
+
+static void close_value(struct sl_pickler *p, const struct sl_value *v)
+{
+    if (has_type(v, "argparse.Namespace") || has_type(v, "types.SimpleNamespace")) {
+        sl_pickler_namespace_end(p);
+    } else if (!is_list(v)) {
+        sl_pickler_dict_end(p);
+    } else {
+        bool is_call = has_type(v, "torch.Size") || has_type(v, "set");
+        op(p, has_type(v, "torch.Size") || has_type(v, "tuple") ? OP_TUPLE : OP_APPENDS);
+        if (is_call) {
+            op(p, OP_TUPLE1);
+            op(p, OP_REDUCE);
+        }
+        close_container(p);
+    }
+}
+
+/* A loop over a stack of containers; a value has at most some hundred levels,
+ * but they come from a file. */
+struct level { const struct sl_value *v; size_t next; };
+
+static const struct sl_value *next_child(struct level *l)
+{
+    const struct sl_value *v = l->v;
+    size_t i = l->next++;
+    if (is_list(v))
+        return i < v->len ? v->items[i] : NULL;
+    if (i / 2 >= v->len)
+        return NULL;
+    return i % 2 ? v->items[i / 2] : v->keys[i / 2];
+}
+
+void sl_pickler_value(struct sl_pickler *p, const struct sl_value *v)
+{
+    if (!is_container(v)) {
+        put_leaf(p, v);
+        return;
+    }
+    size_t room = 16, depth = 0;
+    struct level *levels = malloc(room * sizeof *levels);
+    if (!levels) {
+        p->out.failed = true;
+        return;
+    }
+    levels[depth++] = (struct level){ .v = v };
+    open_value(p, v);
+    while (depth && !p->out.failed) {
+        const struct sl_value *child = next_child(&levels[depth - 1]);
+        if (!child) {
+            close_value(p, levels[--depth].v);
+        } else if (!is_container(child)) {
+            put_leaf(p, child);
+        } else {
+            if (depth == room) {
+                struct level *grown = realloc(levels, (room *= 2) * sizeof *grown);
+                if (!grown) {
+                    p->out.failed = true;
+                    break;
+                }
+                levels = grown;
+            }
+            levels[depth++] = (struct level){ .v = child };
+            open_value(p, child);
+        }
+    }
+    free(levels);
+}
+
+/* --- tensors ------------------------------------------------------------ */
+
+static void put_numbers(struct sl_pickler *p, const int64_t *numbers, uint32_t count)
+{
+    if (!count) {
+        op(p, OP_EMPTY_TUPLE);
+        return;
+    }
+    if (count > 3)
+        op(p, OP_MARK);
+    for (uint32_t i = 0; i < count; i++)
+        sl_pickler_int(p, numbers[i]);
+    op(p, count > 3 ? OP_TUPLE : OP_TUPLE1 + (int)count - 1);
+}
+
+/* Contiguous strides; torch counts an empty axis as one. */
+static void put_strides(struct sl_pickler *p, const int64_t *shape, uint32_t ndim)
+{
+    int64_t strides[64], step = 1;
+    if (ndim > 64) {
+        p->out.failed = true;
+        return;
+    }
+    for (uint32_t d = ndim; d-- > 0;) {
+        strides[d] = step;
+        if (__builtin_mul_overflow(step, shape[d] > 1 ? shape[d] : 1, &step))
+            p->out.failed = true;
+    }
+    put_numbers(p, strides, ndim);
+}
+
+static void put_storage(struct sl_pickler *p, enum sl_dtype dtype, uint32_t storage,
+                        uint64_t count)
+{
+    const struct sl_dtype_row *row = sl_dtype_row(dtype);
+    char key[16];
+    snprintf(key, sizeof key, "%u", storage);
+    if (!row->storage && __builtin_mul_overflow(count, (uint64_t)row->size, &count))
+        p->out.failed = true;
+    if (count > INT64_MAX)
+        p->out.failed = true;
+    op(p, OP_MARK);
+    put_known(p, KNOWN_STORAGE, NULL, "storage");
+    if (row->storage)
+        put_known(p, KNOWN_CLASSES + (unsigned)dtype, "torch", row->storage);
+    else
+        put_known(p, KNOWN_UNTYPED, "torch.storage", "UntypedStorage");
+    sl_pickler_str(p, key);
+    put_known(p, KNOWN_CPU, NULL, "cpu");
+    sl_pickler_int(p, (int64_t)count);
+    op(p, OP_TUPLE);
+    op(p, OP_BINPERSID);
+}
+
+void sl_pickler_tensor(struct sl_pickler *p, enum sl_dtype dtype, uint32_t storage,
+                       uint64_t storage_count, uint64_t offset,
+                       const int64_t *shape, uint32_t ndim)
+{
+    bool is_typed = sl_dtype_row(dtype)->storage != NULL;
+    if (is_typed)
+        put_known(p, KNOWN_TENSOR_V2, "torch._utils", "_rebuild_tensor_v2");
+    else
+        put_known(p, KNOWN_TENSOR_V3, "torch._utils", "_rebuild_tensor_v3");
+    op(p, OP_MARK);
+    put_storage(p, dtype, storage, storage_count);
+    sl_pickler_int(p, (int64_t)offset);
+    put_numbers(p, shape, ndim);
+    put_strides(p, shape, ndim);
+    op(p, OP_FALSE);
+    put_ordered_dict(p);
+    if (!is_typed)
+        sl_pickler_dtype(p, dtype);
+    op(p, OP_TUPLE);
+    op(p, OP_REDUCE);
+}
