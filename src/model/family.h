@@ -3,13 +3,19 @@
  *
  *   {"family": "llama", "title": "Llama", "inherits": "base",
  *    "hf": {"architecture": "LlamaForCausalLM", "model_type": "llama"},
+ *    "needs": "gated & !moe",
  *    "dims": {"hidden": "hidden_size", "q_per_group": "num_attention_heads/num_query_groups"},
- *    "params": {"embed": "vocab hidden", "layers.{layer}.attn.q": "group q_per_group head hidden"},
+ *    "params": {"embed": "vocab hidden", "layers.{layer}.attn.q": "group q_per_group head hidden",
+ *               "layers.{layer}.attn.q_bias": {"axes": "group q_per_group head", "when": "qkv_bias"}},
  *    "tensors": {"hf": [RULE, ..], "megatron": [RULE, ..], "legacy": [RULE, ..]},
- *    "config": [..], "detect": [..], "source": ".."}
+ *    "config": [CONFIG, ..], "detect": [SIGN, ..], "drop": ["*._extra_state"], "source": ".."}
  *
+ * abstract true: only a parent for others, never the family of a checkpoint
+ * needs    condition that the tensors and settings of a checkpoint must fulfil
  * dims     names of axis lengths, each an expression over config keys
- *          (Megatron argument names), other dims, and numbers: + - * / ( )
+ *          (Megatron argument names), other dims, and numbers: + - * / ( ).
+ *          Known without being listed: vocab (rows that hold a weight),
+ *          padded_vocab (rows stored), tp, etp
  * params   the canonical weights: name pattern and axes (dim names)
  * RULE     {"name": "decoder.layers.{layer}.self_attention.linear_qkv.weight",
  *           "map": "(group [attn.q: q_per_group head | attn.k: head | attn.v: head]) hidden",
@@ -38,7 +44,19 @@
  *          rules and params of a layer also "moe_layer"; for Megatron targets "pp":
  *          more than one pipeline stage (a tied head is stored only then)
  *   spec   "te" or "local": only when that spelling is wanted (targets) or met
- *   optional  true: absent in a source is no error (biases)
+ *   optional  true: absent in a source is no error
+ *   alias  true: met in sources, never written to a target
+ *   aliases  more names of the same tensor, each an alias rule of its own
+ *   label  a word for people: "q k v by group"
+ * CONFIG   {"hf": "rms_norm_eps", "megatron": "norm_epsilon", "kind": "float",
+ *           "fallback": 1e-5, "required": true}: one key of config.json. Its value is
+ *           that of the setting "megatron"; or of "expression"; or whether "flag" is
+ *           set; or "write" as it stands, in which a string "$key" stands for a
+ *           setting. "when" as in rules: the first row of a key that holds counts.
+ * SIGN     {"when": "tied", "says": "..", "weight": 20}: evidence for (or, negative,
+ *           against) the family; with "key": a setting that must be known, and equal
+ *           "value", or be one of "in", or contain the text "contains". Weights of
+ *           100 and more are certain, of 50 and more likely.
  */
 #ifndef SL_MODEL_FAMILY_H
 #define SL_MODEL_FAMILY_H
@@ -60,6 +78,7 @@ struct sl_rule {
     const char *when;          /* NULL: always */
     const char *spec;          /* "te", "local", NULL: both */
     bool optional;
+    bool alias;                /* met in sources, never written */
     const char *label;         /* "q k v by group", for people; NULL */
 };
 struct sl_param_rule { const char *name, *axes; const char *when; };
@@ -67,15 +86,22 @@ struct sl_dim { const char *name, *expression; };
 /* One line of config.json: hf key and Megatron name, with how to write it. */
 struct sl_config_rule {
     const char *hf;            /* key in config.json */
-    const char *megatron;      /* canonical key (Megatron argument name), NULL: HF only */
-    const char *expression;    /* value over canonical keys, NULL: copy of `megatron` */
+    const char *megatron;      /* setting (Megatron argument name), NULL: HF only */
+    const char *expression;    /* value over settings, NULL: copy of `megatron` */
+    const char *flag;          /* BOOL: is this flag set; NULL */
+    const struct sl_value *write;      /* written as it is, "$key" filled in; NULL */
     enum sl_value_kind kind;   /* INT, FLOAT, BOOL, STR, or NULL for any */
     bool invert;               /* BOOL: hf = !megatron */
+    const char *when;          /* NULL: always */
     const struct sl_value *fallback;   /* when nothing is known; NULL: leave out */
-    bool required;             /* absent and no fallback: a note says so */
+    bool required;             /* not known, or only by fallback: a note says so */
 };
-struct sl_detect_rule {        /* see detect.c */
-    const char *fact;          /* expression or flag list that must hold */
+/* One sign by which a family is told; see SIGN above. */
+struct sl_detect_rule {
+    const char *when;          /* NULL: always */
+    const char *key;           /* setting looked at, NULL: none */
+    const struct sl_value *equals, *in;
+    const char *contains;      /* lower case; compared without case */
     const char *says;          /* evidence text */
     int32_t weight;            /* positive: for this family; negative: against */
 };
@@ -83,6 +109,8 @@ struct sl_family {
     const char *name, *title;
     const char *inherits;
     const char *hf_architecture, *hf_model_type;
+    bool abstract;                             /* a parent only; not in sl_families.items */
+    const char *needs;                         /* NULL: nothing */
     const char *source;
     const struct sl_dim *dims;                 size_t dim_count;
     const struct sl_param_rule *params;        size_t param_count;
@@ -93,10 +121,14 @@ struct sl_family {
     const struct sl_value *json;               /* the whole merged description */
 };
 
-/* All built-in families, then those of $XDG_CONFIG_HOME/shardlens/families and `extra`
- * (a --family-file, may be NULL). Parents merged in: rows of a child with the same name
- * replace the parent's. Errors name file, row and what is wrong. */
-struct sl_families { struct sl_arena arena; const struct sl_family *items; size_t count; };
+/* All built-in families, then those of $XDG_CONFIG_HOME/shardlens/families (~/.config when it
+ * is not set) and `extra` (a --family-file, may be NULL); a family of the same name replaces
+ * the one before it. Parents merged in: rows of a child with the same name replace the
+ * parent's. Errors (SL_USAGE) name file, row and what is wrong. */
+struct sl_families {
+    struct sl_arena arena;
+    const struct sl_family *items; size_t count;   /* by name, abstract ones left out */
+};
 int sl_families_load(const char *extra, struct sl_families *out, struct sl_error *err);
 void sl_families_free(struct sl_families *f);
 const struct sl_family *sl_family_find(const struct sl_families *f, const char *name);

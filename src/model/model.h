@@ -1,14 +1,17 @@
 /* model.h: what it means: family, size, hyperparameters and parallel layout of
  * a checkpoint, each with the evidence it rests on.
  *
- * Order of trust: tensors (names and shapes, merged over ranks), then args or
- * config.json, then the user's --set, then the preset the user named, then the
- * database of published models by exact shape. A contradiction between tensors
- * and anything else is a problem; with --set or --model it is an error.
+ * Order of trust: tensors (names and shapes, merged over ranks), then what the
+ * user states with --set, then args or the config.json beside the weights, then
+ * the config.json of --hf-config, then the preset the user named, then the
+ * database of published models by exact shape. For the true vocabulary, which no
+ * tensor tells, --hf-config comes before args. Something that contradicts the
+ * tensors is a problem; with --set or --model it is an error.
  */
 #ifndef SL_MODEL_MODEL_H
 #define SL_MODEL_MODEL_H
 
+#include "base/text.h"
 #include "checkpoint/ckpt.h"
 #include "model/family.h"
 
@@ -18,8 +21,12 @@ struct sl_model_options {
     const char *hf_config;               /* folder, NULL */
 };
 
-/* Where the layers of one (pp, chunk) of a Megatron torch checkpoint are. */
-struct sl_stage_layers { int32_t pp, chunk, first, count; };
+/* Where the layers of one (pp, chunk) of a Megatron torch checkpoint are: `first` is the
+ * global index of its first layer, `base` that layer's index in the names of the files (0,
+ * unless a fork wrote global numbers). Hugging Face: one stage of all layers. Placement
+ * order is chunk 0 of all stages, then chunk 1, ..
+ * Source: Megatron-LM megatron/core/transformer/transformer_layer.py (get_transformer_layer_offset) */
+struct sl_stage_layers { int32_t pp, chunk, first, count, base; };
 
 struct sl_model {
     struct sl_arena arena;
@@ -40,6 +47,7 @@ struct sl_model {
     const struct sl_value *hf_reference; /* config.json of --hf-config or of the source, NULL */
     const char *hf_reference_folder;     /* NULL */
     struct sl_problems problems;
+    const char *unsupported;             /* NULL, or why no family fits: "looks like Qwen2-MoE: .." */
     const char *missing;                 /* NULL, or what must still be stated before a plan:
                                             "head size is not in the shapes: state it with --set kv_channels=N" */
 };
@@ -69,9 +77,10 @@ int sl_model_hf_config(const struct sl_model *m, enum sl_dtype dtype, int64_t vo
                        struct sl_buf *config, struct sl_buf *generation,
                        struct sl_problems *notes, struct sl_error *err);
 
-/* The database: published models and nominal presets (models.c is a table). */
+/* The database: published models and nominal presets (models.json). struct sl_model_row is
+ * in shardlens.h. find: by option or name, case does not matter; NULL when there is none. */
 struct sl_model_row;
 size_t sl_model_rows(const struct sl_model_row **rows);
-const struct sl_model_row *sl_model_row_find(const char *option);    /* NULL */
+const struct sl_model_row *sl_model_row_find(const char *option);
 
 #endif
