@@ -40,7 +40,9 @@ struct sl_ckpt {
     double checkpoint_version;           /* -1 unknown */
     const char *torch_container;         /* "zip", "legacy", NULL */
     struct sl_problems problems;         /* what was seen wrong while reading headers */
-    pthread_mutex_t lock;                /* guards `opened` */
+    pthread_mutex_t lock;                /* guards the descriptors in `opened` */
+    unsigned open_limit, open_count;     /* files kept open, and how many are */
+    uint64_t uses;                       /* counts reads: the oldest is closed first */
 };
 
 /* Opens path. With some shards damaged or missing it still succeeds as long as one can be

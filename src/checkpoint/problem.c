@@ -188,7 +188,7 @@ static const struct sl_problem_row *row_of(const char *code)
     for (size_t i = 0; i < sl_problem_table_count; i++)
         if (!strcmp(sl_problem_table[i].code, code))
             return &sl_problem_table[i];
-    assert(!"a problem code that is not in the table");
+    assert(false && "a problem code that is not in the table");
     return NULL;
 }
 

@@ -1,0 +1,105 @@
+/* ckptread.h: what the parts of this room share. Nothing outside
+ * src/checkpoint includes it.
+ *
+ *   resolve.c   a path -> which folder or file, and which container it is
+ *   part.c      one file -> its tensors, args, iteration (one worker each)
+ *   megatron.c  rank folders -> the grid of ranks, what is missing
+ *   compare.c   ranks against each other
+ *   hf.c        Hugging Face folders, single files
+ *   source.c    reading tensor bytes, few files open at a time
+ *   ckpt.c      opening and closing the whole
+ */
+#ifndef SL_CHECKPOINT_CKPTREAD_H
+#define SL_CHECKPOINT_CKPTREAD_H
+
+#include "base/limits.h"
+#include "base/text.h"
+#include "checkpoint/ckpt.h"
+#include "format/safetensors.h"
+#include "format/torchfile.h"
+
+#define TRACKER_NAME "latest_checkpointed_iteration.txt"
+
+/* One file of the checkpoint. `arena` holds all that was read from it, so that
+ * workers need no lock; it lives as long as the checkpoint. */
+struct sl_ckpt_file {
+    struct sl_arena arena;
+    struct sl_file file;             /* fd -1 while closed; its identity stays */
+    unsigned users;                  /* reads in flight; guarded by the lock   */
+    uint64_t last_use;
+
+    int code;                        /* how opening went */
+    struct sl_error err;
+    bool identified;                 /* `file` was filled in once */
+    bool is_torch;
+    struct sl_torch_file torch;
+    struct sl_st_file st;
+
+    struct sl_tensor *tensors;       /* file and rank are filled in by the owner */
+    size_t tensor_count, tensor_room;
+
+    /* Megatron's top-level keys */
+    const struct sl_value *args;     /* DICT or NULL */
+    int64_t iteration;               /* -1: not told */
+    double version;                  /* -1: not told */
+    uint64_t chunks;                 /* bit n: has modelN */
+    bool has_model;                  /* has `model`, or its tensors at the top */
+    bool megatron;                   /* it looks like a Megatron rank file */
+};
+
+/* ---- resolve.c ---- */
+
+enum found_kind { FOUND_RANKS, FOUND_ONE_RANK, FOUND_HF, FOUND_FILE };
+struct found {
+    enum found_kind kind;
+    const char *folder;              /* what to read */
+    const char *file;                /* FOUND_FILE: its path; FOUND_ONE_RANK: name of the rank folder */
+    const char *const *names;        /* children of folder (FOUND_RANKS, FOUND_HF) */
+    size_t name_count;
+    int64_t iteration;               /* by the folder's name; -1 */
+    bool release;
+};
+int ckpt_resolve(struct sl_ckpt *c, struct found *out, struct sl_error *err);
+
+/* mp_rank_TT[_AAA[_BBB]]: numbers in order of the name; false if it is no such name. */
+struct rank_name { int32_t number[3]; unsigned count; };
+bool ckpt_rank_name(const char *name, struct rank_name *out);
+/* Path of the model file in a rank folder, NULL if there is none. */
+const char *ckpt_model_file(struct sl_arena *arena, const char *rank_folder);
+
+/* The name a folder really has, also when it was given as ".". */
+const char *ckpt_folder_name(struct sl_arena *arena, const char *path);
+
+/* ---- part.c ---- */
+
+/* Opens one file and lists its tensors. Any thread; touches only *f. megatron: is
+ * it known to be a rank file (else its content decides). */
+void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron);
+/* The same for all files of c, in parallel. */
+int ckpt_parts_open(struct sl_ckpt *c, bool megatron, struct sl_error *err);
+/* Problems that one file alone can have: damage, harmful pickles, no checksums. */
+void ckpt_parts_tell(struct sl_ckpt *c);
+/* All tensors into c->tensors, with file and rank numbers. */
+int ckpt_parts_merge(struct sl_ckpt *c, struct sl_error *err);
+/* Makes file entries (path, name) and their parts. */
+int ckpt_files_new(struct sl_ckpt *c, size_t count, struct sl_error *err);
+
+/* ---- megatron.c, hf.c, compare.c ---- */
+
+int ckpt_open_ranks(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
+int ckpt_open_hf(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
+int ckpt_open_file(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
+/* After a lone torch file turned out to be a Megatron rank: makes its rank entry. */
+int ckpt_lone_rank(struct sl_ckpt *c, const char *folder_name, struct sl_error *err);
+void ckpt_compare_ranks(struct sl_ckpt *c, const struct found *found);
+
+/* ---- source.c ---- */
+
+/* A file open for reading until it is let go; *out is a copy that may be read from. */
+int ckpt_hold(struct sl_ckpt *c, int32_t index, struct sl_file *out, struct sl_error *err);
+void ckpt_let_go(struct sl_ckpt *c, int32_t index);
+
+/* "A/B" in the arena. */
+const char *ckpt_join(struct sl_arena *arena, const char *folder, const char *name);
+
+#endif
