@@ -58,7 +58,11 @@ static void complain(struct machine *m, const char *format, ...)
     uint8_t op = m->op_at < m->len ? m->bytes[m->op_at] : 0;
     const char *name = ops[op].name;
     if (m->op_at >= m->len)
-        sl_fail(m->err, SL_INPUT, m->where, "not a whole pickle: byte %zu: %s", m->op_at, text);
+        sl_fail(m->err, SL_INPUT, m->where, "cut off: the pickle ends after %zu bytes, without "
+                "STOP", m->len);
+    else if (m->out->cut)
+        sl_fail(m->err, SL_INPUT, m->where, "cut off: the pickle ends after %zu bytes, inside "
+                "opcode %s at byte %zu (%s)", m->len, name, m->op_at, text);
     else if (!name)
         sl_fail(m->err, SL_INPUT, m->where, "not a pickle: byte %zu (0x%02x): %s",
                 m->op_at, op, text);
@@ -894,7 +898,7 @@ static int run(struct machine *m)
         m->op_at = m->at;
         if (m->at == m->len) {
             m->out->cut = true;
-            return refuse(m, "the bytes end before STOP");
+            return refuse(m, "no STOP");
         }
         int (*step)(struct machine *) = ops[m->bytes[m->at++]].run;
         if (!step)

@@ -170,6 +170,8 @@ static int open_zip(struct torch_reader *r, char **bytes)
     struct sl_zip zip;
     r->out->kind = SL_TORCH_ZIP;
     int code = sl_zip_open(r->file, r->start, r->length, &r->scratch, &zip, r->err);
+    if (zip.cut)
+        torch_tell_cut(r);
     if (code)
         return code;
     code = take_root(r, &zip);
@@ -206,12 +208,54 @@ static int hand_over(struct torch_reader *r)
     return SL_OK;
 }
 
+/* --- pickles without a zip around them ---------------------------------- */
+
+int torch_pickle_read(struct torch_reader *r, uint64_t at, char **bytes,
+                      struct sl_pickle *pickle, struct sl_error *err)
+{
+    enum { FIRST_READ = 1 << 16 };
+    uint64_t left = sl_min_u64(r->length - at, SL_LIMIT_PICKLE_BYTES);
+    uint64_t have = 0, want = FIRST_READ;
+    for (;; want *= 4) {
+        want = sl_min_u64(want, left);
+        char *grown = realloc(*bytes, want + 1);
+        if (!grown)
+            return sl_fail_memory(err, want);
+        *bytes = grown;
+        int code = sl_file_read(r->file, r->start + at + have, grown + have,
+                                (size_t)(want - have), err);
+        if (code)
+            return code;
+        have = want;
+        code = sl_pickle_parse(grown, (size_t)have, r->file->path, &r->scratch, pickle, err);
+        if (!code || !pickle->cut || have == left)
+            return code;
+    }
+}
+
+static int open_pickle(struct torch_reader *r, const uint8_t *head, size_t len, char **bytes)
+{
+    const char *words = sl_torch_is(head, len) ? NULL : sl_sniff(head, len);
+    if (words)
+        return damaged(r, "not a torch file but %s", words);
+    struct sl_pickle first;
+    int code = torch_pickle_read(r, 0, bytes, &first, r->err);
+    if (!code && torch_is_magic(&first)) {
+        free(*bytes);
+        *bytes = NULL;
+        return torch_open_legacy(r, first.length, bytes);
+    }
+    r->pickle = first;
+    r->out->kind = SL_TORCH_BARE_PICKLE;
+    r->out->pickle_bytes = first.length;
+    return code ? code : torch_storages_collect(r);
+}
+
 static int open_container(struct torch_reader *r, const uint8_t *head, size_t len, char **bytes)
 {
     if (len >= 4 && !memcmp(head, "PK\x03\x04", 4))
         return open_zip(r, bytes);
-    const char *words = sl_sniff(head, len);
-    return damaged(r, "not a torch file%s%s", words ? " but " : "", words ? words : "");
+    return open_pickle(r, head, len, bytes);
 }
 
 int sl_torch_open(const struct sl_file *file, uint64_t start, uint64_t length,
@@ -242,8 +286,7 @@ int sl_torch_open(const struct sl_file *file, uint64_t start, uint64_t length,
     sl_map_free(&r.storage_index);
     free(bytes);
     free(r.storages);
-    free(r.storage_need);
-    free(r.storage_class);
+    free(r.needs);
     free(r.tensors);
     return code;
 }

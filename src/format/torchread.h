@@ -45,6 +45,14 @@ struct torch_slot {
     uint32_t height;                /* levels below it */
 };
 
+/* What the pickle says of a storage, beside its place in the file. */
+struct torch_need {
+    uint64_t bytes;                 /* length; the file may hold more, not less */
+    const char *class_name;         /* for messages */
+    int32_t parent;                 /* a view of this storage (very old files), or -1 */
+    uint64_t shift;                 /* bytes from the parent's beginning to the view's */
+};
+
 struct torch_frame;
 struct torch_reader {
     const struct sl_file *file;
@@ -56,8 +64,7 @@ struct torch_reader {
     struct sl_pickle pickle;
 
     struct sl_torch_storage *storages;   /* owned until handed to out */
-    uint64_t *storage_need;              /* bytes that the pickle says it has */
-    const char **storage_class;          /* name of its class, for messages */
+    struct torch_need *needs;            /* owned, parallel to storages */
     size_t storage_count, storage_room;
     struct sl_map storage_index;         /* key -> index */
     int32_t *persid_storage;             /* per node: index, -1 */
@@ -91,7 +98,8 @@ const char *torch_global_name(struct torch_reader *r, sl_node_id id);
 
 /* Collects the storages that persistent ids name (no places yet). */
 int torch_storages_collect(struct torch_reader *r);
-/* After their places are known: is each as long as the pickle says? */
+/* After their places are known: places the views, and is each storage as long
+ * as the pickle says? */
 int torch_storages_check(struct torch_reader *r);
 
 /* A tensor made by node `id`, if it is one: *index in r->tensors, *type its
@@ -118,13 +126,19 @@ bool torch_bytes(struct torch_reader *r, sl_node_id id, const char **s, size_t *
 
 int torch_globals_tell(struct torch_reader *r);
 
-int torch_open_legacy(struct torch_reader *r, const char *bytes, size_t len, bool *is_legacy);
-/* Reads a pickle whose length is not known: more and more of the file until it
- * is whole. *bytes is owned by the caller. */
-int torch_pickle_read(struct torch_reader *r, uint64_t at, struct sl_arena *arena,
-                      char **bytes, struct sl_pickle *pickle);
-/* A better sentence for a zip that was cut off, if one can be found. */
-void torch_tell_cut(const struct sl_file *file, uint64_t start, uint64_t length,
-                    struct sl_error *err);
+/* Reads a pickle of unknown length at byte `at` of the range: more and more of
+ * the file until it is whole. *bytes is the caller's to free, and outlives the
+ * pickle. Nodes lie in the scratch arena. */
+int torch_pickle_read(struct torch_reader *r, uint64_t at, char **bytes,
+                      struct sl_pickle *pickle, struct sl_error *err);
+/* Is it the number that begins a file of the legacy container? */
+bool torch_is_magic(const struct sl_pickle *pickle);
+/* Everything behind that number, whose pickle ends at byte `at`. *bytes: what
+ * r->pickle points into; the caller's to free. */
+int torch_open_legacy(struct torch_reader *r, uint64_t at, char **bytes);
+
+/* For a zip file without an end record: how far it goes, what it ends in, how
+ * long it should have been. Replaces the sentence in *err where it knows more. */
+void torch_tell_cut(struct torch_reader *r);
 
 #endif

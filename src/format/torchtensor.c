@@ -105,12 +105,10 @@ struct storage_id {
     const char *key;
     size_t key_len;
     int64_t numel;
-    int64_t view_offset;          /* elements; 0 where there is no view */
+    sl_node_id view;              /* (key, offset, numel) of a part of it, or 0 */
 };
 
-/* ('storage', class, key, location, numel [, view]). Where a view is given (very
- * old files) it is (its key, offset, numel), and the storage is a part of the
- * one that `key` names. */
+/* ('storage', class, key, location, numel [, view or None]) */
 static bool storage_id_take(const struct torch_reader *r, const struct sl_node *persid,
                             struct storage_id *s)
 {
@@ -127,7 +125,9 @@ static bool storage_id_take(const struct torch_reader *r, const struct sl_node *
     s->class_name = class->kind == SL_NODE_GLOBAL ? class->u.global.name : "?";
     s->key = key->u.text.s;
     s->key_len = key->u.text.len;
-    s->view_offset = 0;
+    s->view = 0;
+    if (tuple->u.items.count > 5 && torch_node(r, id[5])->kind != SL_NODE_NONE)
+        s->view = id[5];
     return s->dtype != SL_DTYPE_UNKNOWN;
 }
 
@@ -136,19 +136,22 @@ static int storage_room(struct torch_reader *r)
     if (r->storage_count < r->storage_room)
         return SL_OK;
     size_t room = r->storage_room ? 2 * r->storage_room : 64;
-    struct sl_torch_storage *a = realloc(r->storages, room * sizeof *a);
-    if (a)
-        r->storages = a;
-    uint64_t *b = realloc(r->storage_need, room * sizeof *b);
-    if (b)
-        r->storage_need = b;
-    const char **c = realloc(r->storage_class, room * sizeof *c);
-    if (c)
-        r->storage_class = c;
-    if (!a || !b || !c)
-        return sl_fail_memory(r->err, room * sizeof *a);
+    struct sl_torch_storage *storages = realloc(r->storages, room * sizeof *storages);
+    if (storages)
+        r->storages = storages;
+    struct torch_need *needs = realloc(r->needs, room * sizeof *needs);
+    if (needs)
+        r->needs = needs;
+    if (!storages || !needs)
+        return sl_fail_memory(r->err, room * sizeof *storages);
     r->storage_room = room;
     return SL_OK;
+}
+
+static bool need_of(const struct storage_id *s, uint64_t *bytes)
+{
+    return s->numel >= 0 && sl_mul_u64((uint64_t)s->numel, sl_dtype_size(s->dtype), bytes) &&
+           *bytes <= INT64_MAX;
 }
 
 static int storage_add(struct torch_reader *r, const struct storage_id *s, int32_t *index)
@@ -157,19 +160,17 @@ static int storage_add(struct torch_reader *r, const struct storage_id *s, int32
     if (code)
         return code;
     char *key = sl_arena_strn(r->arena, s->key, s->key_len);
-    uint64_t need;
+    struct torch_need need = { .class_name = s->class_name, .parent = -1 };
     if (!key)
         return sl_fail_memory(r->err, s->key_len);
     if (strlen(key) != s->key_len)
         return sl_fail(r->err, SL_INPUT, r->file->path, "a storage whose key holds a NUL byte");
-    if (s->numel < 0 || !sl_mul_u64((uint64_t)s->numel, sl_dtype_size(s->dtype), &need) ||
-        need > INT64_MAX)
+    if (!need_of(s, &need.bytes) || r->storage_count >= INT32_MAX)
         return sl_fail(r->err, SL_INPUT, r->file->path, "storage %s can't have %lld elements", key,
                        (long long)s->numel);
     size_t i = r->storage_count++;
     r->storages[i] = (struct sl_torch_storage){ .key = key, .dtype = s->dtype, .missing = true };
-    r->storage_need[i] = need;
-    r->storage_class[i] = s->class_name;
+    r->needs[i] = need;
     *index = (int32_t)i;
     if (!sl_map_put(&r->storage_index, key, s->key_len, i))
         return sl_fail_memory(r->err, sizeof(struct sl_map_slot));
@@ -180,15 +181,52 @@ static int storage_add(struct torch_reader *r, const struct storage_id *s, int32
 static int storage_same(struct torch_reader *r, const struct storage_id *s, size_t i)
 {
     const struct sl_torch_storage *known = &r->storages[i];
-    uint64_t need;
+    uint64_t bytes;
     if (known->dtype != s->dtype)
         return sl_fail(r->err, SL_INPUT, r->file->path, "storage %s is named as %s and as %s",
-                       known->key, r->storage_class[i], s->class_name);
-    if (s->numel < 0 || !sl_mul_u64((uint64_t)s->numel, sl_dtype_size(s->dtype), &need) ||
-        need != r->storage_need[i])
+                       known->key, r->needs[i].class_name, s->class_name);
+    if (!need_of(s, &bytes) || bytes != r->needs[i].bytes)
         return sl_fail(r->err, SL_INPUT, r->file->path,
                        "storage %s is named with %llu bytes and with %lld elements", known->key,
-                       ULL(r->storage_need[i]), (long long)s->numel);
+                       ULL(r->needs[i].bytes), (long long)s->numel);
+    return SL_OK;
+}
+
+static int storage_take(struct torch_reader *r, const struct storage_id *s, int32_t *index)
+{
+    uint64_t known;
+    if (!sl_map_get(&r->storage_index, s->key, s->key_len, &known))
+        return storage_add(r, s, index);
+    *index = (int32_t)known;
+    return storage_same(r, s, known);
+}
+
+/* A view, as very old files have them: a storage inside another. */
+static int view_take(struct torch_reader *r, const struct storage_id *whole, int32_t *index)
+{
+    const struct sl_node *tuple = torch_node(r, whole->view);
+    struct storage_id view = *whole;
+    int64_t offset;
+    if (tuple->kind != SL_NODE_TUPLE || tuple->u.items.count != 3 ||
+        torch_node(r, tuple->u.items.ids[0])->kind < SL_NODE_STR ||
+        torch_node(r, tuple->u.items.ids[0])->kind > SL_NODE_BYTES ||
+        !torch_int(r, tuple->u.items.ids[1], &offset) ||
+        !torch_int(r, tuple->u.items.ids[2], &view.numel))
+        return sl_fail(r->err, SL_INPUT, r->file->path, "a view of a storage that is no (key, "
+                       "offset, size)");
+    view.key = torch_node(r, tuple->u.items.ids[0])->u.text.s;
+    view.key_len = torch_node(r, tuple->u.items.ids[0])->u.text.len;
+    const int32_t parent = *index;
+    int code = storage_take(r, &view, index);
+    if (code || *index == parent)
+        return code;
+    struct torch_need *need = &r->needs[*index];
+    uint64_t end;
+    if (offset < 0 || !sl_mul_u64((uint64_t)offset, sl_dtype_size(view.dtype), &need->shift) ||
+        !sl_add_u64(need->shift, need->bytes, &end) || end > r->needs[parent].bytes)
+        return sl_fail(r->err, SL_INPUT, r->file->path, "storage %s reaches outside of storage %s, "
+                       "of which it is a view", r->storages[*index].key, r->storages[parent].key);
+    need->parent = parent;
     return SL_OK;
 }
 
@@ -204,28 +242,34 @@ int torch_storages_collect(struct torch_reader *r)
         r->persid_storage[id] = -1;
         if (n->kind != SL_NODE_PERSID || !storage_id_take(r, n, &s))
             continue;
-        uint64_t known;
-        int code;
-        if (sl_map_get(&r->storage_index, s.key, s.key_len, &known)) {
-            r->persid_storage[id] = (int32_t)known;
-            code = storage_same(r, &s, known);
-        } else {
-            code = storage_add(r, &s, &r->persid_storage[id]);
-        }
+        int code = storage_take(r, &s, &r->persid_storage[id]);
+        if (!code && s.view)
+            code = view_take(r, &s, &r->persid_storage[id]);
         if (code)
             return code;
     }
     return SL_OK;
 }
 
+static void place_view(struct torch_reader *r, size_t i)
+{
+    const struct sl_torch_storage *whole = &r->storages[r->needs[i].parent];
+    struct sl_torch_storage *view = &r->storages[i];
+    view->offset = whole->offset + r->needs[i].shift;
+    view->bytes = view->packed = r->needs[i].bytes;
+    view->missing = whole->missing;
+}
+
 int torch_storages_check(struct torch_reader *r)
 {
     for (size_t i = 0; i < r->storage_count; i++) {
         const struct sl_torch_storage *s = &r->storages[i];
-        if (!s->missing && s->bytes < r->storage_need[i])
+        if (r->needs[i].parent >= 0)
+            place_view(r, i);
+        if (!s->missing && s->bytes < r->needs[i].bytes)
             return sl_fail(r->err, SL_INPUT, r->file->path, "storage %s has %llu bytes in the "
                            "file, but the pickle says %llu", s->key, ULL(s->bytes),
-                           ULL(r->storage_need[i]));
+                           ULL(r->needs[i].bytes));
     }
     return SL_OK;
 }
@@ -315,10 +359,10 @@ static const char *bounds(const struct torch_reader *r, const struct sl_torch_te
     if (!sl_add_u64(last, 1, &last) || !sl_mul_u64(last, sl_dtype_size(t->dtype), &bytes) ||
         !sl_mul_u64(*count, sl_dtype_size(t->dtype), &reach) || reach > INT64_MAX)
         return "its reach overflows";
-    if (t->storage < 0 || bytes <= r->storage_need[t->storage])
+    if (t->storage < 0 || bytes <= r->needs[t->storage].bytes)
         return NULL;
     snprintf(text, room, "needs %llu bytes of storage %s, which has %llu", ULL(bytes),
-             r->storages[t->storage].key, ULL(r->storage_need[t->storage]));
+             r->storages[t->storage].key, ULL(r->needs[t->storage].bytes));
     return text;
 }
 
@@ -464,7 +508,7 @@ int torch_tensor_of_storage(struct torch_reader *r, sl_node_id id, bool *made, i
     if (!numbers)
         return out_of_memory(r, 2 * sizeof *numbers);
     enum sl_dtype dtype = r->storages[storage].dtype;
-    numbers[0] = (int64_t)(r->storage_need[storage] / sl_dtype_size(dtype));
+    numbers[0] = (int64_t)(r->needs[storage].bytes / sl_dtype_size(dtype));
     numbers[1] = 1;
     struct sl_torch_tensor t = { .dtype = dtype, .ndim = 1, .shape = numbers,
                                  .stride = numbers + 1, .storage = storage, .kind = "storage" };
