@@ -114,11 +114,12 @@ static inline uint64_t made_bytes(const struct made *m)
 {
     return made_count(m) * sl_dtype_size(m->dtype);
 }
-static inline void write_safetensors(const char *path, const struct made *tensors, size_t count)
+/* The header of a file that holds these tensors one after the other. */
+static inline struct sl_buf safetensors_head(const struct made *tensors, size_t count)
 {
     struct sl_buf b = { 0 };
     uint64_t at = 0;
-    sl_buf_str(&b, "{");
+    sl_buf_str(&b, "12345678{");
     for (size_t i = 0; i < count; i++) {
         const struct made *m = &tensors[i];
         sl_buf_printf(&b, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[", i ? "," : "", m->name,
@@ -131,16 +132,15 @@ static inline void write_safetensors(const char *path, const struct made *tensor
     sl_buf_str(&b, "}");
     while (b.len % 8)
         sl_buf_char(&b, ' ');
-    unsigned char *file = malloc(8 + b.len + at);
-    sl_store_u64(file, b.len);
-    memcpy(file + 8, b.data, b.len);
-    size_t end = 8 + b.len;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(file + end, tensors[i].data, made_bytes(&tensors[i]));
-        end += made_bytes(&tensors[i]);
-    }
-    write_bytes(path, file, end);
-    free(file);
+    sl_store_u64(b.data, b.len - 8);
+    return b;
+}
+static inline void write_safetensors(const char *path, const struct made *tensors, size_t count)
+{
+    struct sl_buf b = safetensors_head(tensors, count);
+    for (size_t i = 0; i < count; i++)
+        sl_buf_add(&b, tensors[i].data, made_bytes(&tensors[i]));
+    write_bytes(path, b.data, b.len);
     sl_buf_free(&b);
 }
 
@@ -152,6 +152,42 @@ static inline uint32_t tensor_named(const struct sl_ckpt *c, const char *name)
             return (uint32_t)i;
     fail_msg("no tensor %s", name);
     return 0;
+}
+
+/* ---- copies by single elements: what all others are compared with ---- */
+
+/* Applies a copy from memory to memory; from NULL stores zeros. */
+static inline void copy_by_elements(const struct sl_copy *c, enum sl_dtype from_dtype, const void *from,
+                                    enum sl_dtype to_dtype, void *to)
+{
+    const size_t from_size = sl_dtype_size(from_dtype), to_size = sl_dtype_size(to_dtype);
+    int64_t index[SL_AXES] = { 0 };
+    for (uint32_t a = 0; a < c->ndim; a++)
+        if (c->count[a] == 0)
+            return;
+    for (;;) {
+        int64_t f = c->source_base, t = c->target_base;
+        for (uint32_t a = 0; a < c->ndim; a++) {
+            f += index[a] * c->source_stride[a];
+            t += index[a] * c->target_stride[a];
+        }
+        unsigned char *out = (unsigned char *)to + (size_t)t * to_size;
+        const unsigned char *in = (const unsigned char *)from + (from ? (size_t)f * from_size : 0);
+        if (!from)
+            memset(out, 0, to_size);
+        else if (from_dtype == to_dtype)
+            memcpy(out, in, to_size);
+        else
+            assert_true(sl_dtype_cast(from_dtype, in, to_dtype, out, 1));
+        uint32_t a = c->ndim;
+        while (a-- > 0) {
+            if (++index[a] < c->count[a])
+                break;
+            index[a] = 0;
+        }
+        if (a == UINT32_MAX)
+            return;
+    }
 }
 
 #endif

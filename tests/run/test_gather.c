@@ -19,41 +19,10 @@ struct puzzle {
     unsigned char *wanted;      /* the target, made element by element */
 };
 
-static void store_element(const struct puzzle *z, const struct sl_copy *c, int64_t from, int64_t to)
+static void apply_copy(struct puzzle *z, const struct sl_copy *c)
 {
-    const uint32_t size = sl_dtype_size(z->target.dtype);
-    unsigned char *out = z->wanted + (size_t)to * size;
-    if (c->source == UINT32_MAX) {
-        memset(out, 0, size);
-        return;
-    }
-    const struct made *m = &z->sources[c->source];
-    const unsigned char *in = (const unsigned char *)m->data + (size_t)from * sl_dtype_size(m->dtype);
-    if (m->dtype == z->target.dtype)
-        memcpy(out, in, size);
-    else
-        assert_true(sl_dtype_cast(m->dtype, in, z->target.dtype, out, 1));
-}
-
-static void copy_by_elements(struct puzzle *z, const struct sl_copy *c)
-{
-    int64_t index[SL_AXES] = { 0 };
-    for (;;) {
-        int64_t from = c->source_base, to = c->target_base;
-        for (uint32_t a = 0; a < c->ndim; a++) {
-            from += index[a] * c->source_stride[a];
-            to += index[a] * c->target_stride[a];
-        }
-        store_element(z, c, from, to);
-        uint32_t a = c->ndim;
-        while (a-- > 0) {
-            if (++index[a] < c->count[a])
-                break;
-            index[a] = 0;
-        }
-        if (a == UINT32_MAX)
-            return;
-    }
+    const struct made *m = c->source == UINT32_MAX ? NULL : &z->sources[c->source];
+    copy_by_elements(c, m ? m->dtype : SL_U8, m ? m->data : NULL, z->target.dtype, z->wanted);
 }
 
 static int by_target(const void *a, const void *b)
@@ -71,7 +40,7 @@ static void finish_puzzle(struct puzzle *z, enum sl_dtype dtype, int64_t count)
     z->wanted = malloc((size_t)z->target.bytes + 1);
     memset(z->wanted, 0xee, (size_t)z->target.bytes);
     for (size_t i = 0; i < z->copy_count; i++)
-        copy_by_elements(z, &z->copies[i]);
+        apply_copy(z, &z->copies[i]);
     qsort(z->copies, z->copy_count, sizeof *z->copies, by_target);
 
     char path[1024];
@@ -346,7 +315,7 @@ static void wanted_by_read_elements(struct puzzle *z, const struct sl_copy *c)
     assert_int_equal(sl_ckpt_read_elements(z->plan.ckpt, t, 0, t->count, all, NULL), 0);
     void *stored = z->sources[0].data;
     z->sources[0].data = all;
-    copy_by_elements(z, c);
+    apply_copy(z, c);
     z->sources[0].data = stored;
     free(all);
 }

@@ -1,0 +1,55 @@
+/* journal.h: what an unfinished conversion has already done.
+ *
+ * A text file beside the partial target. Each line begins with the XXH32 of the
+ * rest of it, so a torn last line is known for what it is:
+ *
+ *     b1946ac9 shardlens-journal 1
+ *     591785b7 plan 6e340b9cffb37a989ca544e6bb780a2c
+ *     0c4f6b29 source 8f14e45fceea167a        sizes and times of the source files
+ *     7d865e95 tensor 12 c9f0f895fb98ab91     target tensor 12 has been written; its XXH3-64
+ *     45c48cce file 0                         output file 0 is on the disk
+ *     6512bd43 commit 1234567                 all is whole; inode of what will be renamed
+ *
+ * A line is written after what it tells of. Whoever resumes believes none of
+ * them: pieces are read again and compared with their checksums, so lines of
+ * tensors need no fsync of their own. Journals of other versions are refused.
+ */
+#ifndef SL_RUN_JOURNAL_H
+#define SL_RUN_JOURNAL_H
+
+#include "base/arena.h"
+#include <pthread.h>
+#include <shardlens/types.h>
+
+struct sl_journal {
+    int fd;                              /* -1 closed */
+    const char *path;                    /* borrowed */
+    uint64_t end;                        /* guarded by lock */
+    pthread_mutex_t lock;
+};
+/* What a journal tells. */
+struct sl_journal_state {
+    char plan[40];
+    uint64_t source;
+    uint64_t commit;                     /* inode, 0: no commit was begun */
+    const uint64_t *checksum;            /* by target tensor */
+    const bool *written;                 /* by target tensor */
+    size_t count;                        /* of written */
+};
+
+/* Makes a new one with its head, on the disk when it returns. */
+int sl_journal_make(struct sl_journal *j, const char *path, const char *plan, uint64_t source,
+                    struct sl_error *err);
+/* Reads one; SL_WRITE when it is damaged from its head on or of another version. *end is where
+ * the good lines end. */
+int sl_journal_read(const char *path, size_t tensors, struct sl_arena *arena,
+                    struct sl_journal_state *state, uint64_t *end, struct sl_error *err);
+/* Opens one to go on at `end`, cutting off what is behind. */
+int sl_journal_reopen(struct sl_journal *j, const char *path, uint64_t end, struct sl_error *err);
+/* Appends one line; any thread. */
+int sl_journal_add(struct sl_journal *j, struct sl_error *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+int sl_journal_sync(struct sl_journal *j, struct sl_error *err);
+void sl_journal_close(struct sl_journal *j);
+
+#endif

@@ -1,0 +1,550 @@
+/* target.c: lock, partial target, commit. */
+#include "run/target.h"
+
+#include "base/error.h"
+#include "base/io.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+static int exchange(const char *a, const char *b)
+{
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+int (*sl_target_exchange)(const char *a, const char *b) = exchange;
+
+static bool is_unsupported(int number)
+{
+    return number == EINVAL || number == ENOSYS || number == ENOTSUP || number == EOPNOTSUPP;
+}
+
+/* ---- names ---- */
+
+/* parent and last part of a path; prefix is what stands before the last part. */
+static int split_path(struct sl_target *t, const char **name, const char **prefix, struct sl_error *err)
+{
+    size_t len = strlen(t->path);
+    while (len > 1 && t->path[len - 1] == '/')
+        len--;
+    char *path = sl_arena_strn(t->arena, t->path, len);
+    if (!path)
+        return sl_fail_memory(err, len);
+    const char *slash = strrchr(path, '/');
+    const char *last = slash ? slash + 1 : path;
+    if (!*last || strcmp(last, ".") == 0 || strcmp(last, "..") == 0)
+        return sl_fail(err, SL_USAGE, t->path, "is no name for a target");
+    t->path = path;
+    *name = last;
+    *prefix = sl_arena_strn(t->arena, path, (size_t)(last - path));
+    t->parent = !slash ? "." : slash == path ? "/" : sl_arena_strn(t->arena, path, (size_t)(slash - path));
+    return *prefix && t->parent ? SL_OK : sl_fail_memory(err, len);
+}
+
+static int name_paths(struct sl_target *t, const char *dst, const char *hash, struct sl_error *err)
+{
+    const char *name, *prefix;
+    t->path = dst;
+    int code = split_path(t, &name, &prefix, err);
+    struct stat st;
+    if (!code && lstat(t->path, &st) == 0 && S_ISLNK(st.st_mode)) {
+        char real[PATH_MAX];
+        if (!realpath(t->path, real))
+            return sl_fail_errno(err, SL_WRITE, t->path, "is a symbolic link that can't be followed");
+        t->path = sl_arena_str(t->arena, real);
+        if (!t->path)
+            return sl_fail_memory(err, sizeof real);
+        code = split_path(t, &name, &prefix, err);
+    }
+    if (code)
+        return code;
+    const char *dot = t->single ? "." : "";
+    t->partial = sl_arena_printf(t->arena, "%s%s%s.partial-%.8s", prefix, dot, name, hash);
+    t->journal_path = sl_arena_printf(t->arena, "%s%s%s.partial-%.8s.journal", prefix, dot, name, hash);
+    t->old_path = sl_arena_printf(t->arena, "%s%s.old-%.8s", prefix, name, hash);
+    t->lock_path = sl_arena_printf(t->arena, "%s%s.lock", prefix, name);
+    if (!t->partial || !t->journal_path || !t->old_path || !t->lock_path)
+        return sl_fail_memory(err, strlen(dst) + 64);
+    return SL_OK;
+}
+
+const char *sl_target_place(const struct sl_target *t, const char *name)
+{
+    return t->single ? t->partial : sl_arena_printf(t->arena, "%s/%s", t->partial, name);
+}
+
+/* ---- source and target may not meet ---- */
+
+/* Is the file (dev, ino) this path or a folder above it? The path is a real one. */
+static bool lies_under(const char *real, const struct stat *what)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s", real);
+    for (;;) {
+        struct stat st;
+        if (stat(path, &st) == 0 && st.st_dev == what->st_dev && st.st_ino == what->st_ino)
+            return true;
+        char *slash = strrchr(path, '/');
+        if (!slash || !path[1])
+            return false;
+        slash[slash == path] = '\0';
+    }
+}
+
+/* The nearest part of a path that exists, as a real path. */
+static bool real_ancestor(const char *path, char real[PATH_MAX])
+{
+    char part[PATH_MAX];
+    snprintf(part, sizeof part, "%s", path);
+    while (!realpath(part, real)) {
+        char *slash = strrchr(part, '/');
+        if (!slash)
+            return realpath(".", real) != NULL;
+        slash[slash == part] = '\0';
+    }
+    return true;
+}
+
+static int refuse_target_in_source(const struct sl_target *t, const struct sl_ckpt *c, struct sl_error *err)
+{
+    struct stat source;
+    char real[PATH_MAX];
+    if (stat(c->path, &source) || !S_ISDIR(source.st_mode) || !real_ancestor(t->path, real))
+        return SL_OK;    /* beside one file, a target is welcome */
+    if (lies_under(real, &source))
+        return sl_fail(err, SL_USAGE, t->path, "lies inside the source %s; choose another place", c->path);
+    if (stat(c->folder, &source) == 0 && lies_under(real, &source))
+        return sl_fail(err, SL_USAGE, t->path, "lies inside the source %s; choose another place", c->folder);
+    return SL_OK;
+}
+
+static int refuse_source_in_target(const struct sl_target *t, const struct sl_ckpt *c, struct sl_error *err)
+{
+    struct stat target;
+    if (stat(t->path, &target))
+        return SL_OK;
+    if (sl_ckpt_has_inode(c, (uint64_t)target.st_dev, (uint64_t)target.st_ino))
+        return sl_fail(err, SL_USAGE, t->path, "is a file of the source; choose another target");
+    for (size_t i = 0; i < c->file_count; i++) {
+        char real[PATH_MAX];
+        if (realpath(c->files[i].path, real) && lies_under(real, &target))
+            return sl_fail(err, SL_USAGE, t->path, "holds the source file %s; choose another target",
+                           c->files[i].path);
+    }
+    return SL_OK;
+}
+
+/* --force removes a whole folder: not the one somebody is in. */
+static int refuse_own_place(const struct sl_target *t, struct sl_error *err)
+{
+    struct stat target;
+    char real[PATH_MAX];
+    if (stat(t->path, &target))
+        return SL_OK;
+    if (realpath(".", real) && lies_under(real, &target))
+        return sl_fail(err, SL_USAGE, t->path, "is or holds the current folder and can't be replaced");
+    const char *home = getenv("HOME");
+    if (home && realpath(home, real) && lies_under(real, &target))
+        return sl_fail(err, SL_USAGE, t->path, "is or holds the home folder and can't be replaced");
+    return SL_OK;
+}
+
+static int refuse_meeting(const struct sl_target *t, const struct sl_ckpt *c, struct sl_error *err)
+{
+    int code = refuse_target_in_source(t, c, err);
+    if (!code)
+        code = refuse_source_in_target(t, c, err);
+    if (!code && t->force)
+        code = refuse_own_place(t, err);
+    return code;
+}
+
+/* ---- the parent folder ---- */
+
+/* mkdir -p, and each new folder lasts in the one above it. */
+static int make_parent(const struct sl_target *t, struct sl_error *err)
+{
+    if (sl_path_is_folder(t->parent))
+        return SL_OK;
+    char path[PATH_MAX], real[PATH_MAX];
+    snprintf(path, sizeof path, "%s", t->parent);
+    const bool found = real_ancestor(t->parent, real);
+    int code = sl_folder_make(t->parent, err);
+    struct stat top, st;
+    while (!code && found && stat(real, &top) == 0 && stat(path, &st) == 0 &&
+           (top.st_dev != st.st_dev || top.st_ino != st.st_ino)) {
+        char *slash = strrchr(path, '/');
+        if (!slash || slash == path)
+            return sl_sync_folder(slash ? "/" : ".", err);
+        *slash = '\0';
+        code = sl_sync_folder(path, err);
+    }
+    return code;
+}
+
+/* ---- the lock ---- */
+
+static void host_of(char host[256])
+{
+    if (gethostname(host, 256))
+        snprintf(host, 256, "localhost");
+    host[255] = '\0';
+}
+
+struct holder { char host[256]; long pid; };
+
+static struct holder holder_of(int fd)
+{
+    struct holder h = { .pid = 0 };
+    char text[512] = "";
+    if (pread(fd, text, sizeof text - 1, 0) > 0 && sscanf(text, "%255s %ld", h.host, &h.pid) != 2)
+        h.pid = 0;
+    return h;
+}
+
+static int fail_held(const struct sl_target *t, int fd, struct sl_error *err)
+{
+    const struct holder h = holder_of(fd);
+    if (h.pid == 0)
+        return sl_fail(err, SL_WRITE, t->path, "is being written by another shardlens (%s is locked)", t->lock_path);
+    return sl_fail(err, SL_WRITE, t->path, "is being written by another shardlens: process %ld on %s", h.pid, h.host);
+}
+
+/* Without flock the text decides: a dead process of this host holds nothing. */
+static bool holder_is_dead(int fd)
+{
+    char host[256];
+    host_of(host);
+    const struct holder h = holder_of(fd);
+    return h.pid == 0 || (strcmp(h.host, host) == 0 && h.pid <= INT_MAX && kill((pid_t)h.pid, 0) && errno == ESRCH);
+}
+
+/* 1 locked, 0 the file was removed meanwhile: once more, -1 failed. */
+static int lock_open_file(struct sl_target *t, int fd, bool made, struct sl_error *err)
+{
+    int rc;
+    do
+        rc = flock(fd, LOCK_EX | LOCK_NB);
+    while (rc && errno == EINTR);
+    if (rc && errno == EWOULDBLOCK) {
+        fail_held(t, fd, err);
+        return -1;
+    }
+    if (rc && (is_unsupported(errno) || errno == ENOLCK)) {
+        if (!made && !holder_is_dead(fd)) {
+            fail_held(t, fd, err);
+            return -1;
+        }
+    } else if (rc) {
+        sl_fail_errno(err, SL_WRITE, t->lock_path, "can't be locked");
+        return -1;
+    }
+    struct stat ours, there;
+    return fstat(fd, &ours) == 0 && stat(t->lock_path, &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
+}
+
+static int take_lock(struct sl_target *t, struct sl_error *err)
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        bool made = true;
+        int fd = sl_io.open(t->lock_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (fd < 0 && errno == EEXIST) {
+            made = false;
+            fd = sl_io.open(t->lock_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
+            if (fd < 0 && errno == ENOENT)
+                continue;
+        }
+        if (fd < 0)
+            return sl_fail_errno(err, SL_WRITE, t->lock_path, "the lock file can't be made");
+        const int locked = lock_open_file(t, fd, made, err);
+        if (locked != 1) {
+            sl_io.close(fd);
+            if (locked < 0)
+                return SL_WRITE;
+            continue;
+        }
+        t->lock_fd = fd;
+        char host[256], text[320];
+        host_of(host);
+        const int n = snprintf(text, sizeof text, "%s %ld\n", host, (long)getpid());
+        if (ftruncate(fd, 0))
+            return sl_fail_errno(err, SL_WRITE, t->lock_path, "the lock file can't be written");
+        return sl_write_at(fd, t->lock_path, 0, text, (size_t)n, err);
+    }
+    return sl_fail(err, SL_WRITE, t->lock_path, "is made and removed again and again by others");
+}
+
+static void give_lock(struct sl_target *t)
+{
+    if (t->lock_fd < 0)
+        return;
+    unlink(t->lock_path);
+    sl_io.close(t->lock_fd);
+    t->lock_fd = -1;
+}
+
+/* ---- what an earlier run left ---- */
+
+/* Is a name the target's, followed by `kind` and eight hex digits? */
+static bool is_left(const char *entry, const char *dot, const char *name, const char *kind)
+{
+    char stem[NAME_MAX + 32];
+    const int len = snprintf(stem, sizeof stem, "%s%s.%s-", dot, name, kind);
+    return len > 0 && strncmp(entry, stem, (size_t)len) == 0 &&
+           strspn(entry + len, "0123456789abcdef") == 8 &&
+           (entry[len + 8] == '\0' || strcmp(entry + len + 8, ".journal") == 0);
+}
+
+/* Calls give() with the path of everything of that kind beside the target, but `except`. */
+static int each_left(const struct sl_target *t, const char *kind, const char *except,
+                     int (*give)(const struct sl_target *t, const char *path, struct sl_error *err),
+                     struct sl_error *err)
+{
+    const char *slash = strrchr(t->path, '/'), *name = slash ? slash + 1 : t->path;
+    const char *dot = t->single && strcmp(kind, "partial") == 0 ? "." : "";
+    DIR *folder = opendir(t->parent);
+    if (!folder)
+        return sl_fail_errno(err, SL_WRITE, t->parent, "the folder can't be read");
+    int code = SL_OK;
+    for (const struct dirent *e; !code && (e = readdir(folder));) {
+        if (!is_left(e->d_name, dot, name, kind))
+            continue;
+        const char *path = sl_arena_printf(t->arena, "%.*s%s", (int)(name - t->path), t->path, e->d_name);
+        if (!path)
+            code = sl_fail_memory(err, NAME_MAX);
+        else if (!except || (strcmp(path, t->partial) != 0 && strcmp(path, t->journal_path) != 0))
+            code = give(t, path, err);
+    }
+    closedir(folder);
+    return code;
+}
+
+static int remove_left(const struct sl_target *t, const char *path, struct sl_error *err)
+{
+    (void)t;
+    return sl_folder_remove(path, err);
+}
+
+static int refuse_left(const struct sl_target *t, const char *path, struct sl_error *err)
+{
+    return sl_fail(err, SL_WRITE, t->path,
+                   "a run with another plan did not finish and left %s; start anew with --force", path);
+}
+
+/* Killed between the two renames that replace an old target: it gets its name back. */
+static int restore_old(const struct sl_target *t, const char *path, struct sl_error *err)
+{
+    if (sl_path_exists(t->path))
+        return SL_OK;
+    if (sl_io.rename(path, t->path))
+        return sl_fail_errno(err, SL_WRITE, path, "the old target can't be given its name %s back", t->path);
+    return SL_OK;
+}
+
+static int refuse_existing(const struct sl_target *t, struct sl_error *err)
+{
+    if (t->force || !sl_path_exists(t->path))
+        return SL_OK;
+    return sl_fail(err, SL_WRITE, t->path, "exists already; choose another target, or replace it with --force");
+}
+
+static uint64_t inode_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+/* Sizes and times of the source's files. */
+static uint64_t source_identity(const struct sl_ckpt *c)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < c->file_count; i++) {
+        const uint64_t facts[3] = { sum, c->files[i].size, (uint64_t)c->files[i].mtime_ns };
+        sum = XXH3_64bits(facts, sizeof facts);
+    }
+    return sum;
+}
+
+/* ---- beginning ---- */
+
+static int begin_new(struct sl_target *t, const struct sl_conversion *p, struct sl_error *err)
+{
+    int code = refuse_existing(t, err);
+    if (code)
+        return code;
+    if (t->single) {
+        const int fd = sl_io.open(t->partial, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (fd < 0)
+            return sl_fail_errno(err, SL_WRITE, t->partial, "can't be made");
+        sl_io.close(fd);
+    } else if (mkdir(t->partial, 0777)) {
+        return sl_fail_errno(err, SL_WRITE, t->partial, "can't be made");
+    }
+    code = sl_journal_make(&t->journal, t->journal_path, p->hash, source_identity(p->ckpt), err);
+    return code ? code : sl_sync_folder(t->parent, err);
+}
+
+static int go_on(struct sl_target *t, const struct sl_conversion *p, struct sl_error *err)
+{
+    uint64_t end;
+    int code = sl_journal_read(t->journal_path, p->target_count, t->arena, &t->state, &end, err);
+    if (code)
+        return code;
+    if (strcmp(t->state.plan, p->hash) != 0)
+        return refuse_left(t, t->partial, err);
+    if (t->state.source != source_identity(p->ckpt))
+        return sl_fail(err, SL_INPUT, p->ckpt->path,
+                       "the source has changed since the interrupted run; start anew with --force");
+    t->committed = t->state.commit && inode_of(t->path) == t->state.commit;
+    if (!t->committed)
+        code = refuse_existing(t, err);
+    if (!code)
+        code = sl_journal_reopen(&t->journal, t->journal_path, end, err);
+    t->resumed = true;
+    return code;
+}
+
+/* Removes what this plan's earlier run left. */
+static int remove_own(struct sl_target *t, struct sl_error *err)
+{
+    int code = sl_folder_remove(t->partial, err);
+    return code ? code : sl_folder_remove(t->journal_path, err);
+}
+
+static int begin(struct sl_target *t, const struct sl_conversion *p, bool resume, struct sl_error *err)
+{
+    int code = each_left(t, "old", NULL, restore_old, err);
+    const bool partial = sl_path_exists(t->partial), journal = sl_path_exists(t->journal_path);
+    if (!code && !resume && !t->force) {
+        code = refuse_existing(t, err);
+        if (!code && (partial || journal))
+            return sl_fail(err, SL_WRITE, t->path,
+                           "an earlier run did not finish and left %s; go on with --resume, or start anew with --force",
+                           t->partial);
+    }
+    if (!code && t->force && sl_path_exists(t->path))
+        code = each_left(t, "old", NULL, remove_left, err);
+    if (!code && !t->force)
+        code = each_left(t, "partial", t->partial, refuse_left, err);
+    if (!code && t->force)
+        code = each_left(t, "partial", t->partial, remove_left, err);
+    if (code)
+        return code;
+
+    const bool renamed = journal && !partial && sl_path_exists(t->path);
+    if (resume && journal && (partial || renamed)) {
+        code = go_on(t, p, err);
+        if (code || t->committed || partial)
+            return code;
+        sl_journal_close(&t->journal);    /* the partial target itself is gone */
+        t->resumed = false;
+    }
+    code = remove_own(t, err);
+    return code ? code : begin_new(t, p, err);
+}
+
+int sl_target_open(struct sl_target *t, const struct sl_conversion *p, const char *dst, bool force,
+                   bool resume, struct sl_arena *arena, struct sl_error *err)
+{
+    *t = (struct sl_target){ .single = p->single_file, .force = force, .arena = arena, .lock_fd = -1,
+                             .journal = { .fd = -1 } };
+    int code = name_paths(t, dst, p->hash, err);
+    if (!code)
+        code = refuse_meeting(t, p->ckpt, err);
+    if (!code && !resume)
+        code = refuse_existing(t, err);
+    if (!code)
+        code = make_parent(t, err);
+    if (!code)
+        code = take_lock(t, err);
+    if (code) {
+        give_lock(t);
+        return code;
+    }
+    const bool was_left = sl_path_exists(t->partial) || sl_path_exists(t->journal_path);
+    code = begin(t, p, resume, err);
+    t->left = t->partial;
+    if (t->committed)    /* what is left to read is the target itself */
+        t->partial = t->path;
+    if (code)
+        sl_target_close(t, was_left);
+    return code;
+}
+
+/* ---- the commit ---- */
+
+/* Where folders can't be exchanged: two renames, and the old target is back if the second
+ * one fails. */
+static int replace_by_two_renames(struct sl_target *t, struct sl_error *err)
+{
+    if (sl_io.rename(t->path, t->old_path))
+        return sl_fail_errno(err, SL_WRITE, t->path, "the old target can't be moved aside");
+    if (sl_io.rename(t->partial, t->path)) {
+        sl_fail_errno(err, SL_WRITE, t->path, "the new target can't be given its name");
+        if (sl_io.rename(t->old_path, t->path))
+            return sl_fail(err, SL_WRITE, t->path, "neither target can be renamed; the old one is %s, the new one %s",
+                           t->old_path, t->partial);
+        return SL_WRITE;
+    }
+    return SL_OK;
+}
+
+static int rename_target(struct sl_target *t, struct sl_error *err)
+{
+    int code = refuse_existing(t, err);
+    if (code)
+        return code;
+    if (!sl_path_exists(t->path)) {
+        if (sl_io.rename(t->partial, t->path))
+            return sl_fail_errno(err, SL_WRITE, t->path, "the target can't be given its name");
+        return SL_OK;
+    }
+    if (sl_target_exchange(t->partial, t->path) == 0)
+        return SL_OK;
+    if (!is_unsupported(errno))
+        return sl_fail_errno(err, SL_WRITE, t->path, "the old target can't be exchanged for the new one");
+    return replace_by_two_renames(t, err);
+}
+
+int sl_target_commit(struct sl_target *t, struct sl_error *err)
+{
+    int code = SL_OK;
+    if (!t->committed) {
+        code = sl_journal_add(&t->journal, err, "commit %" PRIu64, inode_of(t->partial));
+        if (!code)
+            code = sl_journal_sync(&t->journal, err);
+        if (!code)
+            code = rename_target(t, err);
+        if (code)
+            return code;
+        t->committed = true;
+    }
+    code = sl_sync_folder(t->parent, err);
+    if (code)
+        return code;
+    struct sl_error why;    /* the old target is where the partial one was, or was moved aside */
+    if (sl_folder_remove(t->left, &why) || sl_folder_remove(t->old_path, &why))
+        return sl_fail(err, SL_WRITE, t->path, "is in place and whole, but the old one, now %s, %s",
+                       why.where, why.message);
+    sl_journal_close(&t->journal);
+    return sl_folder_remove(t->journal_path, err);
+}
+
+void sl_target_close(struct sl_target *t, bool keep)
+{
+    sl_journal_close(&t->journal);
+    if (!keep && !t->committed && t->lock_fd >= 0)
+        remove_own(t, NULL);
+    give_lock(t);
+}
