@@ -96,6 +96,8 @@ test-$(1): $$(TESTS_$(1)) $$(wildcard tests/$(1)/test_*.sh)
 	$$(Q)SHARDLENS=$$(BIN) OUT=$(OUT) sh tests/run.sh $$(filter tests/%.sh $(OUT)/tests/%,$$^)
 endef
 $(foreach r,$(ROOMS),$(eval $(call ROOM_TESTS,$(r))))
+# in these every allocation of ours can be made to fail: tests/base/memory.h
+$(OUT)/tests/%/test_memory: private LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 
 # every fuzz target, built without libFuzzer, replays its seeds and small changes of them
 FUZZ_SRCS    = $(sort $(wildcard tests/fuzz/fuzz_*.c))

@@ -166,7 +166,10 @@ struct sl_value *sl_value_parse(struct sl_arena *a, const char *text)
         return sl_value_new_double(a, f);
     if (*text == '[' || *text == '{') {
         const struct sl_value *json;
-        if (sl_json_parse(text, strlen(text), "", a, &json, NULL) == SL_OK) {
+        const int code = sl_json_parse(text, strlen(text), "", a, &json, NULL);
+        if (code == SL_MEMORY)
+            return NULL;
+        if (code == SL_OK) {
             struct sl_value *v = new_value(a, SL_VALUE_NULL);
             if (v)
                 *v = *json;

@@ -12,7 +12,7 @@ for doc in README.md docs/*.md; do
     for target in $(grep -oE '\]\([^)#: ]+' "$doc" | sed 's/^](//'); do
         [ -e "$folder/$target" ] || wrong "$doc: links to $target, which is not there"
     done
-    for path in $(grep -oE '`(src|tests|include|docs|screenshots)/[A-Za-z0-9_./-]+`' "$doc" | tr -d '`'); do
+    for path in $(grep -oE '`(src|tests|include|docs|screenshots)/[A-Za-z0-9_./-]+`' "$doc" | tr -d '`' | grep -v '[A-Z][A-Z]'); do
         [ -e "$path" ] || wrong "$doc: names $path, which is not there"
     done
     for target in $(grep -oE '(^|[` ])make [a-z][a-z-]+' "$doc" | sed 's/.*make //' | sort -u); do
@@ -24,7 +24,7 @@ done
 # commands that are shown in code
 "$lens" --help | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p' >"${OUT:-build}/commands"
 for doc in README.md docs/*.md; do
-    for command in $(grep -oE '^ *(\$ )?(\./)?(build/)?shardlens [a-z]+ ' "$doc" | sed 's/.*shardlens //' | sort -u); do
+    for command in $(grep -oE '^(    |\$ )(\$ )?(\./)?(build/)?shardlens [a-z]+ ' "$doc" | sed 's/.*shardlens //' | sort -u); do
         grep -qx "$command" "${OUT:-build}/commands" || wrong "$doc: shardlens $command is no command"
     done
 done
