@@ -9,13 +9,15 @@
 
 #include "layout/layout.h"
 
-/* One strided copy: count[a] steps on each axis, outermost first; both sides in elements,
- * relative to element 0 of their tensor in row-major order of its shape. */
+/* One strided copy: count[a] steps on each axis; both sides in elements, relative to element
+ * 0 of their tensor in row-major order of its shape. Axes run from the largest target stride
+ * to the smallest; axes of one step and axes that continue each other are joined, and there
+ * is always one. A source stride may be 0: the same elements again (--pad-with last). */
 struct sl_copy {
-    uint32_t source;                     /* index into source tensors; UINT32_MAX: padding rows */
+    uint32_t source;                     /* index into source tensors; UINT32_MAX: zeros (padding) */
     uint32_t target;                     /* index into target tensors */
-    uint32_t param;
-    uint32_t ndim;
+    uint32_t param;                      /* UINT32_MAX: padding */
+    uint32_t ndim;                       /* at least 1 */
     int64_t source_base, target_base;
     int64_t count[SL_AXES];
     int64_t source_stride[SL_AXES], target_stride[SL_AXES];
@@ -31,16 +33,19 @@ struct sl_out_extra {                    /* small file: text, or a copy of `from
     const char *name; const char *from; const void *bytes; uint64_t len;
 };
 
+/* What the target does not get: a tensor, some rows of one, or a whole param. */
+struct sl_plan_left { const char *name, *where, *why; uint64_t bytes; };
+
 struct sl_conversion {
     struct sl_arena arena;
     struct sl_ckpt *ckpt; const struct sl_model *model;
     struct sl_layout source, target;
     struct sl_tensor *targets;           size_t target_count;  /* file, offset filled in */
-    struct sl_copy *copies;              size_t copy_count;    /* by target, then target_base */
+    struct sl_copy *copies;              size_t copy_count;    /* by target, then target_base; owned */
     const size_t *target_first;          /* target_count + 1 */
     struct sl_out_file *files;           size_t file_count;
     struct sl_out_extra *extras;         size_t extra_count;
-    struct { const char *name, *where, *why; uint64_t bytes; } *left_out; size_t left_out_count;
+    struct sl_plan_left *left_out;       size_t left_out_count;
     struct sl_problems notes;
     uint64_t read_bytes, write_bytes;
     bool single_file;                    /* the target is one file, not a folder */
@@ -85,8 +90,10 @@ int sl_prove_coverage(const struct sl_layout *target, const struct sl_copy *copi
 int sl_prove_source(const struct sl_layout *source, const struct sl_model *m, const struct sl_ckpt *c,
                     struct sl_error *err);
 
-/* Copies broken into blocks that are axis-aligned boxes in both tensors, merged where they
- * can be; calls give() for each in target order. */
+/* Copies broken into blocks that are axis-aligned boxes in both tensors, as large as they can
+ * be; calls give() for each in target order, until it does not return 0, and returns that.
+ * source may be NULL for zeros: its box is empty then. Tensors of more than 8 axes:
+ * SL_UNSUPPORTED. */
 struct sl_block { uint32_t source, target, param;
                   int64_t source_lo[8], source_hi[8], target_lo[8], target_hi[8]; };
 int sl_copy_blocks(const struct sl_copy *copy, const struct sl_tensor *source, const struct sl_tensor *target,

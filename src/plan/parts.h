@@ -1,0 +1,28 @@
+/* parts.h: the steps of sl_conversion_make that have a file of their own. Private
+ * to the room.
+ */
+#ifndef SL_PLAN_PARTS_H
+#define SL_PLAN_PARTS_H
+
+#include "plan/cover.h"
+
+/* padding.c: appends the copies that fill the padding runs of the target: zeros, or the last row
+ * of the vocabulary. */
+int plan_padding(const struct sl_conversion *p, struct copies *list, struct sl_error *err);
+
+/* hf.c: target tensors to safetensors files: shards, headers, index. */
+int plan_hf_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
+/* hf.c: config.json, generation_config.json, tokenizer and code files. */
+int plan_hf_extras(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
+int plan_add_extra(struct sl_conversion *p, const struct sl_out_extra *extra, struct sl_error *err);
+
+/* left.c: what the target does not get, and what should be known about it. */
+int plan_left_out(struct sl_conversion *p, struct sl_error *err);
+int plan_check_casts(const struct sl_conversion *p, struct sl_error *err);
+void plan_notes(struct sl_conversion *p, const struct sl_want *want);
+int plan_proof_text(struct sl_conversion *p, struct sl_error *err);
+
+/* hash.c: fills p->hash. */
+int plan_hash(struct sl_conversion *p, struct sl_error *err);
+
+#endif

@@ -1,0 +1,255 @@
+/* plan.c: a conversion, step by step: two layouts, their intersection, the proofs,
+ * the files. */
+#include "plan/parts.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* What a conversion needs while it is made. */
+struct making {
+    struct sl_conversion *p;
+    const struct sl_want *want;
+    struct sl_error *err;
+    struct copies copies;
+    struct cover source, target;
+};
+
+/* ---- layouts ----------------------------------------------------------------------- */
+
+/* Without a family only what stays as it is can be written: the same tensors, under the same
+ * names, in other files. */
+static bool is_identity(const struct sl_conversion *p, const struct sl_want *want)
+{
+    const enum sl_container c = p->ckpt->container;
+    return !p->model->family && want->dialect == SL_DIALECT_HF &&
+           (c == SL_HF_SAFETENSORS || c == SL_SAFETENSORS || c == SL_HF_BIN || c == SL_TORCH);
+}
+
+static int copy_tensors(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    struct sl_tensor *t = SL_ARENA_NEW(&p->arena, struct sl_tensor, p->source.param_count);
+    const char **rule = SL_ARENA_NEW(&p->arena, const char *, p->source.param_count);
+    struct sl_slice *slices = SL_ARENA_NEW(&p->arena, struct sl_slice, p->source.param_count);
+    size_t *first = SL_ARENA_NEW(&p->arena, size_t, p->source.param_count + 1);
+    if (!t || !rule || !slices || !first)
+        return sl_fail_memory(m->err, p->source.param_count * sizeof *t);
+    for (size_t i = 0; i < p->source.param_count; i++) {
+        const struct sl_param *param = &p->source.params[i];
+        const struct sl_slice *any = &p->source.slices[p->source.param_first[i]];
+        const bool held = p->source.param_first[i + 1] > p->source.param_first[i];
+        const struct box whole = param_box(param);
+        t[i] = (struct sl_tensor){ .name = param->name, .path = param->name, .ndim = param->ndim,
+                                   .shape = param->shape, .count = box_volume(&whole, param->ndim),
+                                   .dtype = held ? p->source.tensors[any->tensor].dtype : m->want->dtype,
+                                   .storage = -1, .file = -1, .rank = -1 };
+        if (held && m->want->dtype && sl_dtype_row(t[i].dtype)->is_float)
+            t[i].dtype = m->want->dtype;
+        t[i].bytes = t[i].count * sl_dtype_size(t[i].dtype);
+        slices[i] = (struct sl_slice){ .param = (uint32_t)i, .tensor = (uint32_t)i };
+        memcpy(slices[i].hi, param->shape, sizeof param->shape);
+        int64_t step = 1;
+        for (uint32_t a = param->ndim; a-- > 0; step *= param->shape[a])
+            slices[i].stride[a] = step;
+        first[i + 1] = i + 1;
+        rule[i] = "copy";
+    }
+    p->target = (struct sl_layout){ .params = p->source.params, .param_count = p->source.param_count,
+                                    .tensors = t, .tensor_count = p->source.param_count, .slices = slices,
+                                    .slice_count = p->source.param_count, .param_first = first, .rule = rule };
+    return SL_OK;
+}
+
+static int lay_out(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    if (is_identity(p, m->want)) {
+        const int rc = sl_layout_identity(p->ckpt, &p->arena, &p->source, m->err);
+        return rc ? rc : copy_tensors(m);
+    }
+    struct sl_target_spec spec = m->want->spec;
+    spec.dialect = m->want->dialect;
+    spec.dtype = m->want->dtype;
+    spec.source = &p->source;
+    if (spec.dialect == SL_DIALECT_HF)
+        spec.parallel = (struct sl_parallel){ 1, 1, 1, 1, 1 };
+    int rc = sl_layout_source(p->model, p->ckpt, &p->arena, &p->source, m->err);
+    if (!rc)
+        rc = sl_prove_source(&p->source, p->model, p->ckpt, m->err);
+    if (!rc)
+        rc = sl_layout_target(p->model, &spec, &p->arena, &p->target, m->err);
+    return rc;
+}
+
+/* ---- intersection -------------------------------------------------------------------- */
+
+/* The copies to all slices of one param; replicas in the target are slices too. */
+static int intersect_param(struct making *m, uint32_t param)
+{
+    const struct sl_layout *target = &m->p->target;
+    const struct sl_param *p = &target->params[param];
+    const size_t first = target->param_first[param], count = target->param_first[param + 1] - first;
+    const struct box whole = param_box(p);
+    uint64_t placed = 0;
+    int rc;
+    if (!count || param_is_empty(p))
+        return SL_OK;
+    if ((rc = cover_of(&m->p->source, param, &m->source, m->err)) ||
+        (rc = cover_of(target, param, &m->target, m->err)))
+        return rc;
+    for (size_t i = 0; i < m->target.count; i++)
+        placed += box_volume(&m->target.boxes[i], p->ndim);
+    if (placed < box_volume(&whole, p->ndim))
+        return sl_fail(m->err, SL_UNSUPPORTED, p->name, "the target's rules have no place for all of it");
+
+    struct box *boxes = malloc(count * sizeof *boxes);
+    const struct sl_slice **slices = malloc(count * sizeof *slices);
+    if (!boxes || !slices)
+        rc = sl_fail_memory(m->err, count * sizeof *boxes);
+    for (size_t i = 0; i < count && !rc; i++) {
+        slices[i] = &target->slices[first + i];
+        boxes[i] = (struct box){ { 0 }, { 0 } };
+        memcpy(boxes[i].lo, slices[i]->lo, sizeof slices[i]->lo);
+        memcpy(boxes[i].hi, slices[i]->hi, sizeof slices[i]->hi);
+    }
+    if (!rc)
+        rc = copies_between(&m->source, boxes, slices, count, param, p->ndim, &m->copies, m->err);
+    free(boxes);
+    free(slices);
+    return rc;
+}
+
+/* Hands the sorted copies over to the conversion, with where those of each target begin. */
+static int keep_copies(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    size_t *first = SL_ARENA_NEW(&p->arena, size_t, p->target.tensor_count + 1);
+    if (!first)
+        return sl_fail_memory(m->err, p->target.tensor_count * sizeof *first);
+    copies_settle(&m->copies, 0);
+    for (size_t i = 0; i < m->copies.count; i++)
+        first[m->copies.items[i].target + 1]++;
+    for (size_t i = 0; i < p->target.tensor_count; i++)
+        first[i + 1] += first[i];
+    p->copies = m->copies.items;
+    p->copy_count = m->copies.count;
+    p->target_first = first;
+    m->copies = (struct copies){ 0 };
+    return SL_OK;
+}
+
+static int intersect(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    int rc = SL_OK;
+    for (size_t i = 0; i < p->target.param_count && !rc; i++)
+        rc = intersect_param(m, (uint32_t)i);
+    if (!rc)
+        rc = plan_padding(p, &m->copies, m->err);
+    if (!rc)
+        rc = keep_copies(m);
+    return rc;
+}
+
+/* ---- all together ----------------------------------------------------------------------- */
+
+static int count_bytes(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    p->targets = sl_arena_copy(&p->arena, p->target.tensors, p->target.tensor_count * sizeof *p->targets);
+    p->target_count = p->target.tensor_count;
+    if (!p->targets)
+        return sl_fail_memory(m->err, p->target_count * sizeof *p->targets);
+    p->target.tensors = p->targets;      /* files and offsets are filled in there */
+    for (size_t i = 0; i < p->target_count; i++)
+        p->write_bytes += p->targets[i].bytes;
+    for (size_t i = 0; i < p->copy_count; i++) {
+        const struct sl_copy *c = &p->copies[i];
+        uint64_t elements = 1;
+        for (uint32_t k = 0; k < c->ndim; k++)
+            elements *= c->source_stride[k] ? (uint64_t)c->count[k] : 1;
+        if (c->source != UINT32_MAX)
+            p->read_bytes += elements * sl_dtype_size(p->source.tensors[c->source].dtype);
+    }
+    return SL_OK;
+}
+
+static int check_want(const struct making *m)
+{
+    const struct sl_model *model = m->p->model;
+    if (is_identity(m->p, m->want))
+        return SL_OK;
+    if (!model->family)
+        return sl_fail(m->err, SL_UNSUPPORTED, m->p->ckpt->path, "no family fits these tensors, so their layout "
+                       "can't be changed: name it with --model, or describe it with --family-file");
+    if (model->missing)
+        return sl_fail(m->err, SL_USAGE, m->p->ckpt->path, "%s", model->missing);
+    if (m->want->dialect != SL_DIALECT_HF)
+        return sl_fail(m->err, SL_UNSUPPORTED, "", "writing %s checkpoints is not supported; --to hf is",
+                       sl_dialect_name(m->want->dialect));
+    return SL_OK;
+}
+
+static int make(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    int rc = check_want(m);
+    if (!rc)
+        rc = lay_out(m);
+    if (!rc)
+        rc = intersect(m);
+    if (!rc)
+        rc = sl_prove_coverage(&p->target, p->copies, p->copy_count, p->target_first, m->err);
+    if (!rc)
+        rc = count_bytes(m);
+    if (!rc)
+        rc = plan_check_casts(p, m->err);
+    if (!rc)
+        rc = plan_left_out(p, m->err);
+    if (!rc)
+        rc = plan_hf_files(p, m->want, m->err);
+    if (!rc)
+        rc = plan_hf_extras(p, m->want, m->err);
+    if (!rc)
+        plan_notes(p, m->want);
+    if (!rc)
+        rc = plan_proof_text(p, m->err);
+    return rc ? rc : plan_hash(p, m->err);
+}
+
+int sl_conversion_make(struct sl_ckpt *c, const struct sl_model *m, const struct sl_want *want,
+                       struct sl_conversion **out, struct sl_error *err)
+{
+    struct sl_conversion *p = calloc(1, sizeof *p);
+    if (!p)
+        return sl_fail_memory(err, sizeof *p);
+    p->ckpt = c;
+    p->model = m;
+    p->pad_last = want->pad_last;
+    p->notes.arena = &p->arena;
+    struct making making = { .p = p, .want = want, .err = err };
+    const int rc = make(&making);
+    free(making.copies.items);
+    cover_free(&making.source);
+    cover_free(&making.target);
+    if (rc) {
+        sl_conversion_free(p);
+        return rc;
+    }
+    *out = p;
+    return SL_OK;
+}
+
+void sl_conversion_free(struct sl_conversion *p)
+{
+    if (!p)
+        return;
+    sl_layout_free(&p->source);
+    sl_layout_free(&p->target);
+    free(p->copies);
+    sl_arena_free(&p->arena);
+    free(p);
+}
