@@ -635,8 +635,9 @@ static void tell_unreadable(struct sl_ckpt *c)
         for (size_t k = 0; k < f->tensor_count; k++) {
             const struct sl_tensor *t = &f->tensors[k];
             if (t->flags & SL_TENSOR_OPTIMIZER) {
-                states++;
-                state_bytes += t->bytes;
+                const bool told = !sl_text_starts(t->path, "rng_state");     /* every save has those */
+                states += told;
+                state_bytes += told ? t->bytes : 0;
             } else if (t->flags & SL_TENSOR_NO_DATA && t->count) {
                 unreadable++;
                 first = first ? first : t;
@@ -649,7 +650,7 @@ static void tell_unreadable(struct sl_ckpt *c)
     char bytes[32];
     if (states)
         sl_problem_add(&c->problems, "optimizer-ignored", "", NULL,
-                       "%llu optimizer and random state tensors (%s) are listed and not converted",
+                       "%llu optimizer tensors (%s) are listed and not converted",
                        (unsigned long long)states, sl_text_bytes(state_bytes, bytes, sizeof bytes));
 }
 

@@ -64,8 +64,8 @@ const struct sl_problem_row sl_problem_table[] = {
       "Nothing. Keep a checksum of your own of such files.", N },
     { "source-changed", "A source file changed while it was read",
       "Its size, time or identity differs from when it was opened.", "Wait until nothing writes to the checkpoint, then start again.", E },
-    { "optimizer-ignored", "Optimizer and random states are not converted",
-      "They are listed, but belong to the layout they were saved at.", "Nothing. Training from the converted weights starts with a fresh optimizer.", N },
+    { "optimizer-ignored", "Optimizer state is not converted",
+      "It is listed, but belongs to the layout that it was saved at.", "Nothing. Training from the converted weights starts with a fresh optimizer.", N },
 
     /* ranks against each other */
     { "mixed-iteration", "Ranks are of different iterations",
