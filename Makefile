@@ -76,7 +76,7 @@ $(OUT)/%.o: %.c
 	$(Q)$(CC) $(CFLAGS) -fPIC $(WARN) $(CPPFLAGS) $(PKG_CFLAGS) -MMD -MP -c $< -o $@
 
 # the family descriptions, compiled in as bytes
-FAMILIES = $(sort $(wildcard src/model/families/*.json)) src/model/facts.json src/model/models.json
+FAMILIES = $(sort $(wildcard src/model/families/*.json)) src/model/facts.json src/model/models.json src/model/megatron_args.json
 $(OUT)/gen/families_data.c: $(FAMILIES) src/model/embed.sh
 	$(Q)mkdir -p $(@D)
 	$(Q)sh src/model/embed.sh $(FAMILIES) > $@.part && mv $@.part $@

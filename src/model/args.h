@@ -1,0 +1,31 @@
+/* args.h: the args Namespace of a Megatron checkpoint that is to be written, by
+ * the table megatron_args.json: complete enough for --use-checkpoint-args, and
+ * made of plain values only, so that torch.load(weights_only=True) takes it when
+ * argparse.Namespace is allowed.
+ */
+#ifndef SL_MODEL_ARGS_H
+#define SL_MODEL_ARGS_H
+
+#include "model/model.h"
+
+/* What the checkpoint that is written will be. */
+struct sl_megatron_run {
+    struct sl_parallel parallel;
+    int64_t vocab;                       /* true one; -1 unknown: the attribute is None */
+    int64_t padded_vocab, vocab_divisor;
+    enum sl_dtype dtype;                 /* of most weights */
+    int64_t iteration;
+    const char *pp_layout;               /* pipeline_model_parallel_layout, NULL when even */
+    const char *spec;                    /* "te", "local" */
+};
+
+/* A DICT of type argparse.Namespace, in the arena. source: args of the source, whose other
+ * attributes are kept, or NULL. */
+int sl_model_megatron_args(const struct sl_model *m, const struct sl_value *source,
+                           const struct sl_megatron_run *run, struct sl_arena *arena,
+                           const struct sl_value **args, struct sl_error *err);
+
+/* Names of modules (with {layer}) that have an _extra_state entry under a spelling. */
+const struct sl_value *sl_model_extra_state(const char *spec);
+
+#endif
