@@ -1,0 +1,184 @@
+/* data.c: what lies in a tensor: slices, elements, statistics. */
+#include "api/handle.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/num.h"
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#define STEP ((size_t)1 << 20)
+
+/* ---- slices --------------------------------------------------------------------- */
+
+int sl_slices_index(struct sl_checkpoint *ck, struct sl_error *err)
+{
+    const struct sl_layout *l = &ck->layout;
+    if (ck->slice_first)
+        return SL_OK;
+    size_t *first = SL_ARENA_NEW(&ck->arena, size_t, l->tensor_count + 2);
+    uint32_t *order = SL_ARENA_NEW(&ck->arena, uint32_t, l->slice_count);
+    if (!first || !order)
+        return sl_fail_memory(err, l->slice_count * sizeof *order);
+    for (size_t i = 0; i < l->slice_count; i++)
+        first[l->slices[i].tensor + 2]++;
+    for (size_t i = 2; i <= l->tensor_count + 1; i++)
+        first[i] += first[i - 1];
+    for (size_t i = 0; i < l->slice_count; i++)
+        order[first[l->slices[i].tensor + 1]++] = (uint32_t)i;
+    ck->slice_order = order;
+    ck->slice_first = first;
+    return SL_OK;
+}
+
+/* "group 2-3 of 4, head 0-11": the axes that are not whole. */
+static char *slice_text(struct sl_arena *arena, const struct sl_param *p, const struct sl_slice *s)
+{
+    struct sl_buf b = { 0 };
+    for (uint32_t a = 0; a < p->ndim; a++) {
+        if (s->lo[a] == 0 && s->hi[a] == p->shape[a])
+            continue;
+        sl_buf_printf(&b, "%s%s ", b.len ? ", " : "", p->axis[a]);
+        if (s->hi[a] - s->lo[a] == 1)
+            sl_buf_printf(&b, "%lld of %lld", (long long)s->lo[a], (long long)p->shape[a]);
+        else
+            sl_buf_printf(&b, "%lld-%lld of %lld", (long long)s->lo[a], (long long)s->hi[a] - 1, (long long)p->shape[a]);
+    }
+    char *text = b.failed ? NULL : sl_arena_str(arena, b.len ? b.data : "all of it");
+    sl_buf_free(&b);
+    return text;
+}
+
+static int slices_fill(struct sl_checkpoint *ck, size_t tensor, struct sl_slice_info **out, size_t *count, struct sl_error *err)
+{
+    const size_t first = ck->slice_first[tensor];
+    *count = ck->slice_first[tensor + 1] - first;
+    struct sl_slice_info *list = SL_ARENA_NEW(&ck->arena, struct sl_slice_info, *count);
+    for (size_t i = 0; list && i < *count; i++) {
+        const struct sl_slice *s = &ck->layout.slices[ck->slice_order[first + i]];
+        const struct sl_param *p = &ck->layout.params[s->param];
+        uint64_t elements = 1;
+        for (uint32_t a = 0; a < p->ndim; a++)
+            elements *= (uint64_t)(s->hi[a] - s->lo[a]);
+        list[i] = (struct sl_slice_info){ .param = p->name, .what = slice_text(&ck->arena, p, s), .param_ndim = p->ndim,
+                                          .param_lo = s->lo, .param_hi = s->hi, .param_axes = p->axis,
+                                          .first_element = (uint64_t)s->base, .count = elements };
+        if (!list[i].what)
+            list = NULL;
+    }
+    *out = list;
+    return list ? SL_OK : sl_fail_memory(err, *count * sizeof *list);
+}
+
+int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out, size_t *count, struct sl_error *err)
+{
+    struct sl_slice_info *list = NULL;
+    if (!ck->has_layout)
+        return sl_fail(err, SL_UNSUPPORTED, ck->c->path, "no family is known for it, so its tensors can't be told apart");
+    if (tensor >= ck->c->tensor_count)
+        return sl_fail(err, SL_USAGE, ck->c->path, "tensor %zu of %zu was asked for", tensor, ck->c->tensor_count);
+    pthread_mutex_lock(&ck->lock);
+    int code = sl_slices_index(ck, err);
+    if (!code)
+        code = slices_fill(ck, tensor, &list, count, err);
+    pthread_mutex_unlock(&ck->lock);
+    *out = list;
+    return code;
+}
+
+/* ---- elements --------------------------------------------------------------------- */
+
+int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first, uint64_t count, void *buf, struct sl_error *err)
+{
+    if (tensor >= ck->c->tensor_count)
+        return sl_fail(err, SL_USAGE, ck->c->path, "tensor %zu of %zu was asked for", tensor, ck->c->tensor_count);
+    return sl_ckpt_read_elements(ck->c, &ck->c->tensors[tensor], first, count, buf, err);
+}
+
+double sl_element(enum sl_dtype dtype, const void *element)
+{
+    return sl_dtype_load(dtype, element);
+}
+
+/* ---- statistics -------------------------------------------------------------------- */
+
+/* One pass over the elements of some tensors, a buffer at a time. */
+struct pass {
+    const struct sl_checkpoint *ck;
+    const size_t *tensors; size_t count;
+    const volatile int *cancel;
+    uint64_t *done;
+    unsigned char *buffer;
+    struct sl_error *err;
+};
+
+static int pass_run(struct pass *p, void (*give)(void *arg, enum sl_dtype dtype, const void *elements, size_t count), void *arg)
+{
+    for (size_t i = 0; i < p->count; i++) {
+        const struct sl_tensor *t = sl_tensor_at(p->ck, p->tensors[i]);
+        const size_t size = t ? sl_dtype_size(t->dtype) : 0;
+        if (!size)
+            return sl_fail(p->err, SL_UNSUPPORTED, t ? t->name : "", "its elements have no size that is known");
+        for (uint64_t at = 0; at < t->count;) {
+            const uint64_t n = sl_min_u64(STEP / size, t->count - at);
+            if (p->cancel && *p->cancel)
+                return sl_fail(p->err, SL_INTERRUPTED, t->name, "stopped");
+            const int code = sl_tensor_read(p->ck, p->tensors[i], at, n, p->buffer, p->err);
+            if (code)
+                return code;
+            give(arg, t->dtype, p->buffer, (size_t)n);
+            at += n;
+            if (p->done)
+                __atomic_fetch_add(p->done, n * size, __ATOMIC_RELAXED);
+        }
+    }
+    return SL_OK;
+}
+
+struct digest { struct sl_accumulator stats; XXH3_state_t *hash; };
+
+static void digest_add(void *arg, enum sl_dtype dtype, const void *elements, size_t count)
+{
+    struct digest *d = arg;
+    sl_stats_add(&d->stats, dtype, elements, count);
+    if (d->hash)
+        XXH3_64bits_update(d->hash, elements, count * sl_dtype_size(dtype));
+}
+
+static void bins_add(void *arg, enum sl_dtype dtype, const void *elements, size_t count)
+{
+    sl_histogram_add(arg, dtype, elements, count);
+}
+
+int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_t count, struct sl_stats *stats,
+                    struct sl_histogram *histogram, uint64_t *checksum, const volatile int *cancel, uint64_t *done,
+                    struct sl_error *err)
+{
+    struct digest d = { .hash = checksum ? XXH3_createState() : NULL };
+    struct pass p = { ck, tensors, count, cancel, done, malloc(STEP), err };
+    int code = p.buffer && (!checksum || d.hash) ? SL_OK : sl_fail_memory(err, STEP);
+    sl_stats_begin(&d.stats);
+    if (d.hash)
+        XXH3_64bits_reset(d.hash);
+    if (!code)
+        code = pass_run(&p, digest_add, &d);
+    if (!code) {
+        sl_stats_end(&d.stats, stats);
+        if (checksum)
+            *checksum = XXH3_64bits_digest(d.hash);
+    }
+    if (!code && histogram) {
+        if (!(histogram->lo < histogram->hi)) {
+            histogram->lo = stats->min;
+            histogram->hi = stats->max;
+        }
+        memset(histogram->bins, 0, sizeof histogram->bins);
+        code = pass_run(&p, bins_add, histogram);
+    }
+    XXH3_freeState(d.hash);
+    free(p.buffer);
+    return code;
+}

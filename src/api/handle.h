@@ -1,0 +1,56 @@
+/* handle.h: what is behind the handles of the public API. Private to the room. */
+#ifndef SL_API_HANDLE_H
+#define SL_API_HANDLE_H
+
+#include <shardlens/shardlens.h>
+#include "base/arena.h"
+#include "base/map.h"
+#include "layout/layout.h"
+#include "model/model.h"
+#include "plan/plan.h"
+#include "run/run.h"
+
+#include <pthread.h>
+
+struct sl_checkpoint {
+    struct sl_arena arena;
+    struct sl_families families;
+    struct sl_ckpt *c;
+    struct sl_model *m;
+    struct sl_layout layout;
+    bool has_layout;
+    struct sl_checkpoint_info info;
+    struct sl_problems problems;         /* of all rooms, sorted */
+
+    struct sl_logical *logicals;         size_t logical_count;
+    struct sl_map by_name;               /* logical names -> index */
+    size_t *logical_of;                  /* by stored tensor */
+
+    pthread_mutex_t lock;                /* guards what is made when first asked for: */
+    struct sl_layout hf;                 /* names of the same weights in Hugging Face */
+    bool hf_tried;
+    uint32_t *slice_order;               /* slices by tensor */
+    size_t *slice_first;                 /* tensor_count + 1 */
+};
+
+struct sl_plan {
+    struct sl_arena arena;
+    struct sl_checkpoint *ck;
+    struct sl_conversion *p;
+    struct sl_plan_info info;
+    struct sl_plan_target *targets;
+};
+
+struct sl_job {
+    struct sl_run *run;
+    struct sl_checkpoint *ck;            /* checks */
+    struct sl_arena arena;
+    struct sl_problems problems;         /* checks */
+};
+
+/* logical.c: fills logicals and by_name. */
+int sl_logicals_make(struct sl_checkpoint *ck, struct sl_error *err);
+/* slices.c: slice_order and slice_first, once. */
+int sl_slices_index(struct sl_checkpoint *ck, struct sl_error *err);
+
+#endif

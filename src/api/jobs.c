@@ -1,0 +1,144 @@
+/* jobs.c: the long work: convert, verify, check; thin over src/run. */
+#include "api/handle.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct sl_job *job_new(struct sl_checkpoint *ck)
+{
+    struct sl_job *job = calloc(1, sizeof *job);
+    if (job) {
+        job->ck = ck;
+        job->problems.arena = &job->arena;
+    }
+    return job;
+}
+
+/* Hands the started run to the caller, or undoes what was made. */
+static int job_give(struct sl_job *job, int code, struct sl_job **out)
+{
+    if (code) {
+        sl_arena_free(&job->arena);
+        free(job);
+        return code;
+    }
+    *out = job;
+    return SL_OK;
+}
+
+int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options, struct sl_job **out, struct sl_error *err)
+{
+    if (!plan->info.target)
+        return sl_fail(err, SL_USAGE, "", "the plan was made without a target; give it one");
+    struct sl_job *job = job_new(plan->ck);
+    if (!job)
+        return sl_fail_memory(err, sizeof *job);
+    return job_give(job, sl_run_convert(plan->p, plan->info.target, options, &job->run, err), out);
+}
+
+static int need_layout(const struct sl_checkpoint *ck, struct sl_error *err)
+{
+    if (ck->has_layout)
+        return SL_OK;
+    if (ck->m->missing)
+        return sl_fail(err, SL_USAGE, ck->c->path, "%s", ck->m->missing);
+    for (size_t i = 0; ck->m->family && i < ck->problems.count; i++)
+        if (ck->problems.items[i].severity == SL_ERROR)
+            return sl_fail(err, SL_INPUT, ck->c->path, "%s: %s", ck->problems.items[i].where, ck->problems.items[i].message);
+    return sl_fail(err, SL_UNSUPPORTED, ck->c->path, "%s",
+                   ck->m->unsupported ? ck->m->unsupported : "no family is known for it, so its weights can't be compared");
+}
+
+int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options, struct sl_job **out,
+                    struct sl_error *err)
+{
+    int code = need_layout(a, err);
+    if (!code)
+        code = need_layout(b, err);
+    if (code)
+        return code;
+    struct sl_job *job = job_new(a);
+    if (!job)
+        return sl_fail_memory(err, sizeof *job);
+    return job_give(job, sl_run_verify(a->c, &a->layout, b->c, &b->layout, options, &job->run, err), out);
+}
+
+int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **out, struct sl_error *err)
+{
+    struct sl_job *job = job_new(ck);
+    if (!job)
+        return sl_fail_memory(err, sizeof *job);
+    for (size_t i = 0; i < ck->problems.count; i++) {
+        const struct sl_problem *p = &ck->problems.items[i];
+        const struct sl_problem_text more = { p->expected, p->cause, p->damage, p->next };
+        sl_problem_add(&job->problems, p->code, p->where, &more, "%s", p->message);
+        job->problems.items[job->problems.count - 1].severity = p->severity;
+    }
+    return job_give(job, sl_run_check(ck->c, ck->has_layout ? &ck->layout : NULL, ck->m, &job->problems, deep, &job->run, err), out);
+}
+
+const struct sl_check_result *sl_check_result(const struct sl_job *job)
+{
+    return sl_run_check_result(job->run);
+}
+
+void sl_job_progress(const struct sl_job *job, struct sl_progress *out)
+{
+    sl_run_progress(job->run, out);
+}
+
+void sl_job_pause(struct sl_job *job, bool pause)
+{
+    sl_run_pause(job->run, pause);
+}
+
+void sl_job_cancel(struct sl_job *job, int code)
+{
+    sl_run_cancel(job->run, code);
+}
+
+bool sl_job_finished(const struct sl_job *job)
+{
+    return sl_run_finished(job->run);
+}
+
+int sl_job_wait(struct sl_job *job, struct sl_error *err)
+{
+    return sl_run_wait(job->run, err);
+}
+
+void sl_job_free(struct sl_job *job)
+{
+    if (!job)
+        return;
+    sl_run_free(job->run);
+    sl_arena_free(&job->arena);
+    free(job);
+}
+
+size_t sl_result_count(const struct sl_job *job)
+{
+    return sl_run_result_count(job->run);
+}
+
+const struct sl_result *sl_result_at(const struct sl_job *job, size_t index)
+{
+    return index < sl_run_result_count(job->run) ? sl_run_result_at(job->run, index) : NULL;
+}
+
+const struct sl_summary *sl_job_summary(const struct sl_job *job)
+{
+    return sl_run_summary(job->run);
+}
+
+char *sl_job_report_json(const struct sl_job *job)
+{
+    struct sl_buf b = { 0 };
+    if (sl_run_report(job->run, &b) || b.failed) {
+        sl_buf_free(&b);
+        return NULL;
+    }
+    return b.data;
+}

@@ -1,0 +1,241 @@
+/* open.c: a path becomes a handle: files, model, layout, and one list of
+ * problems. */
+#include "api/handle.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "base/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- sizes ------------------------------------------------------------------ */
+
+static bool is_weight(const struct sl_tensor *t)
+{
+    return !(t->flags & (SL_TENSOR_EXTRA | SL_TENSOR_OPTIMIZER));
+}
+
+static int count_dtypes(struct sl_checkpoint *ck, struct sl_error *err)
+{
+    struct sl_dtype_count all[SL_DTYPE_COUNT] = { 0 };
+    for (size_t i = 0; i < ck->c->tensor_count; i++) {
+        const struct sl_tensor *t = &ck->c->tensors[i];
+        if (!is_weight(t))
+            continue;
+        all[t->dtype].tensors++;
+        all[t->dtype].bytes += t->bytes;
+        ck->info.bytes += t->bytes;
+    }
+    struct sl_dtype_count *found = SL_ARENA_NEW(&ck->arena, struct sl_dtype_count, SL_DTYPE_COUNT);
+    if (!found)
+        return sl_fail_memory(err, sizeof all);
+    for (int d = 0; d < SL_DTYPE_COUNT; d++)
+        if (all[d].tensors) {
+            all[d].dtype = (enum sl_dtype)d;
+            found[ck->info.dtype_count++] = all[d];
+        }
+    for (size_t i = 1; i < ck->info.dtype_count; i++)         /* most bytes first */
+        for (size_t k = i; k > 0 && found[k].bytes > found[k - 1].bytes; k--) {
+            const struct sl_dtype_count swap = found[k];
+            found[k] = found[k - 1];
+            found[k - 1] = swap;
+        }
+    ck->info.dtypes = found;
+    return SL_OK;
+}
+
+static void count_unique(struct sl_checkpoint *ck)
+{
+    for (size_t i = 0; i < ck->logical_count; i++) {
+        const struct sl_logical *l = &ck->logicals[i];
+        if (strcmp(l->kind, "extra") && strcmp(l->kind, "optimizer"))
+            ck->info.unique_bytes += l->bytes;
+    }
+}
+
+/* ---- problems ----------------------------------------------------------------- */
+
+static int problems_copy(struct sl_problems *to, const struct sl_problems *from, struct sl_error *err)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        const struct sl_problem *p = &from->items[i];
+        const struct sl_problem_text more = { p->expected, p->cause, p->damage, p->next };
+        sl_problem_add(to, p->code, p->where, &more, "%s", p->message);
+        to->items[to->count - 1].severity = p->severity;
+    }
+    (void)err;
+    return SL_OK;
+}
+
+/* What the layout had to leave out without a reason to: names no rule knows. */
+static void tell_unknown(struct sl_checkpoint *ck)
+{
+    size_t count = 0;
+    const char *first = NULL;
+    for (size_t i = 0; i < ck->layout.unused_count; i++) {
+        const struct sl_tensor *t = &ck->c->tensors[ck->layout.unused[i].tensor];
+        if (!is_weight(t) || !strstr(ck->layout.unused[i].why, "no rule"))
+            continue;
+        first = first ? first : t->name;
+        count++;
+    }
+    if (count)
+        sl_problem_add(&ck->problems, "unknown-tensor", first, NULL,
+                       "%zu stored tensor%s no rule of the family %s knows; a conversion leaves %s out", count,
+                       count == 1 ? "" : "s", ck->m->family->name, count == 1 ? "it" : "them");
+}
+
+static void add_layout(struct sl_checkpoint *ck)
+{
+    struct sl_error err = { 0 };
+    if (!ck->m->family || ck->m->missing)
+        return;
+    if (sl_layout_source(ck->m, ck->c, &ck->arena, &ck->layout, &err)) {
+        sl_problem_add(&ck->problems, err.code == SL_INPUT ? "shape-unexpected" : "config-contradiction", err.where, NULL, "%s", err.message);
+        sl_layout_free(&ck->layout);
+        ck->layout = (struct sl_layout){ 0 };
+        return;
+    }
+    ck->has_layout = true;
+    tell_unknown(ck);
+}
+
+/* ---- info ----------------------------------------------------------------------- */
+
+static const char *names_text(const struct sl_model *m)
+{
+    if (!m->family)
+        return NULL;
+    return m->dialect == SL_DIALECT_MEGATRON ? m->spec : sl_dialect_name(m->dialect);
+}
+
+static void info_fill(struct sl_checkpoint *ck)
+{
+    const struct sl_ckpt *c = ck->c;
+    const struct sl_model *m = ck->m;
+    struct sl_checkpoint_info *info = &ck->info;
+    info->path = c->path;
+    info->folder = c->folder;
+    info->container = c->container;
+    info->names = names_text(m);
+    info->family = m->family ? m->family->name : NULL;
+    info->family_title = m->family ? m->family->title : NULL;
+    info->model = m->name;
+    info->confidence = m->confidence;
+    info->evidence = m->evidence;
+    info->evidence_count = m->evidence_count;
+    info->params = m->params;
+    info->tensors = ck->logical_count;
+    info->files = c->files;
+    info->file_count = c->file_count;
+    info->config = m->config;
+    info->config_count = m->config_count;
+    info->parallel = m->parallel;
+    info->moe = m->moe;
+    info->iteration = c->iteration;
+    info->release = c->release;
+    info->checkpoint_version = c->checkpoint_version;
+    info->ranks = c->ranks;
+    info->rank_count = c->rank_count;
+    info->torch_container = c->torch_container;
+    sl_problems_sort(&ck->problems);
+    info->problems = ck->problems.items;
+    info->problem_count = ck->problems.count;
+}
+
+/* Global layers of each rank, which only the model knows. */
+static void rank_layers(struct sl_checkpoint *ck)
+{
+    for (size_t r = 0; r < ck->c->rank_count; r++) {
+        struct sl_rank *rank = &ck->c->ranks[r];
+        rank->layer_first = rank->layer_last = -1;
+        for (size_t i = 0; i < ck->m->stage_count; i++) {
+            const struct sl_stage_layers *s = &ck->m->stages[i];
+            if (s->pp != rank->pp || !s->count || rank->status == SL_RANK_MISSING || rank->status == SL_RANK_DAMAGED)
+                continue;
+            if (rank->layer_first < 0 || s->first < rank->layer_first)
+                rank->layer_first = s->first;
+            if (s->first + s->count - 1 > rank->layer_last)
+                rank->layer_last = s->first + s->count - 1;
+        }
+    }
+}
+
+static int open_parts(struct sl_checkpoint *ck, const char *path, const struct sl_open_options *o, struct sl_error *err)
+{
+    const struct sl_model_options mo = { .model = o->model, .set = o->set, .set_count = o->set_count, .hf_config = o->hf_config };
+    int code = sl_families_load(o->family_file, &ck->families, err);
+    if (!code)
+        code = sl_ckpt_open(path, &ck->c, err);
+    if (!code)
+        code = sl_model_detect(ck->c, &ck->families, &mo, &ck->m, err);
+    if (!code)
+        code = problems_copy(&ck->problems, &ck->c->problems, err);
+    if (!code)
+        code = problems_copy(&ck->problems, &ck->m->problems, err);
+    if (!code) {
+        rank_layers(ck);
+        add_layout(ck);
+        code = sl_logicals_make(ck, err);
+    }
+    if (!code)
+        code = count_dtypes(ck, err);
+    return code;
+}
+
+int sl_open(const char *path, const struct sl_open_options *options, struct sl_checkpoint **out, struct sl_error *err)
+{
+    static const struct sl_open_options plain = { 0 };
+    struct sl_checkpoint *ck = calloc(1, sizeof *ck);
+    if (!ck)
+        return sl_fail_memory(err, sizeof *ck);
+    ck->problems.arena = &ck->arena;
+    pthread_mutex_init(&ck->lock, NULL);
+    const int code = open_parts(ck, path, options ? options : &plain, err);
+    if (code) {
+        sl_close(ck);
+        return code;
+    }
+    count_unique(ck);
+    info_fill(ck);
+    *out = ck;
+    return SL_OK;
+}
+
+void sl_close(struct sl_checkpoint *ck)
+{
+    if (!ck)
+        return;
+    sl_layout_free(&ck->hf);
+    sl_layout_free(&ck->layout);
+    sl_map_free(&ck->by_name);
+    free(ck->logical_of);
+    sl_model_free(ck->m);
+    sl_ckpt_close(ck->c);
+    sl_families_free(&ck->families);
+    sl_arena_free(&ck->arena);
+    pthread_mutex_destroy(&ck->lock);
+    free(ck);
+}
+
+const struct sl_checkpoint_info *sl_info(const struct sl_checkpoint *ck)
+{
+    return &ck->info;
+}
+
+const struct sl_setting *sl_config_get(const struct sl_checkpoint *ck, const char *key)
+{
+    return sl_model_get(ck->m, key);
+}
+
+size_t sl_tensor_count(const struct sl_checkpoint *ck)
+{
+    return ck->c->tensor_count;
+}
+
+const struct sl_tensor *sl_tensor_at(const struct sl_checkpoint *ck, size_t index)
+{
+    return index < ck->c->tensor_count ? &ck->c->tensors[index] : NULL;
+}

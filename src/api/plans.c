@@ -1,0 +1,300 @@
+/* plans.c: plans, as the public API shows them. */
+#include "api/handle.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/num.h"
+#include "base/pool.h"
+#include "base/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+/* ---- options ------------------------------------------------------------------- */
+
+struct format_row { enum sl_format format; const char *name; enum sl_dialect dialect; };
+static const struct format_row formats[] = {
+    { SL_TO_HF, "hf", SL_DIALECT_HF },
+    { SL_TO_HF_BIN, "hf-bin", SL_DIALECT_HF },
+    { SL_TO_PT, "pt", SL_DIALECT_HF },
+    { SL_TO_MEGATRON, "megatron", SL_DIALECT_MEGATRON },
+    { SL_TO_TORCH_DIST, "torch_dist", SL_DIALECT_MEGATRON },
+};
+
+static const struct format_row *format_row(enum sl_format format)
+{
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+        if (formats[i].format == format)
+            return &formats[i];
+    return NULL;
+}
+
+static int want_fill(const struct sl_plan_options *o, struct sl_want *w, struct sl_error *err)
+{
+    const struct format_row *f = format_row(o->format);
+    if (!f)
+        return sl_fail(err, SL_USAGE, "", "the target format must be stated with --to");
+    if (o->format != SL_TO_HF)
+        return sl_fail(err, SL_UNSUPPORTED, "", "writing %s is not supported by this version; --to hf is", f->name);
+    *w = (struct sl_want){ .dialect = f->dialect, .dtype = o->dtype, .max_shard_size = o->max_shard_size,
+                           .hf_config = o->hf_config, .pad_last = o->pad_last,
+                           .spec = { .dialect = f->dialect, .parallel = { 1, 1, 1, 1, 1 } } };
+    return SL_OK;
+}
+
+/* ---- info ------------------------------------------------------------------------ */
+
+/* A word of a command line, quoted where a shell would not take it as it stands. */
+static void add_word(struct sl_buf *b, const char *word)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+    if (*word && strspn(word, plain) == strlen(word)) {
+        sl_buf_printf(b, " %s", word);
+        return;
+    }
+    sl_buf_str(b, " '");
+    for (; *word; word++) {
+        if (*word == '\'')
+            sl_buf_str(b, "'\\''");
+        else
+            sl_buf_char(b, *word);
+    }
+    sl_buf_char(b, '\'');
+}
+
+static const char *command_text(struct sl_plan *plan, const char *dst, const struct sl_plan_options *o)
+{
+    struct sl_buf b = { 0 };
+    sl_buf_str(&b, "shardlens convert");
+    add_word(&b, plan->ck->c->path);
+    add_word(&b, dst ? dst : "DST");
+    sl_buf_printf(&b, " --to %s", format_row(o->format)->name);
+    if (o->dtype)
+        sl_buf_printf(&b, " --dtype %s", sl_dtype_name(o->dtype));
+    if (o->max_shard_size)
+        sl_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->max_shard_size);
+    if (o->hf_config) {
+        sl_buf_str(&b, " --hf-config");
+        add_word(&b, o->hf_config);
+    }
+    char *text = b.failed ? NULL : sl_arena_str(&plan->arena, b.data);
+    sl_buf_free(&b);
+    return text;
+}
+
+/* Free bytes of the file system that the target would be on: of its nearest parent that exists. */
+static uint64_t free_at(const char *dst)
+{
+    char *path = dst ? strdup(dst) : NULL;
+    uint64_t bytes = 0;
+    struct statvfs fs;
+    while (path) {
+        if (!statvfs(*path ? path : ".", &fs)) {
+            bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+            break;
+        }
+        char *slash = strrchr(path, '/');
+        if (!*path)
+            break;
+        if (!slash)
+            *path = '\0';
+        else
+            slash[slash == path ? (slash[1] ? 1 : 0) : 0] = '\0';
+    }
+    free(path);
+    return bytes;
+}
+
+/* What a target is made of, in a few words, from its first copy. */
+static const char *rule_text(struct sl_plan *plan, size_t target)
+{
+    const struct sl_conversion *p = plan->p;
+    const size_t first = p->target_first[target], count = p->target_first[target + 1] - first;
+    if (!count)
+        return "empty";
+    const struct sl_copy *c = &p->copies[first];
+    if (c->source == UINT32_MAX)
+        return "padding";
+    const char *label = p->source.rule ? p->source.rule[c->source] : NULL;
+    const struct sl_logical *l = &plan->ck->logicals[plan->ck->logical_of[c->source]];
+    const bool cast = p->source.tensors[c->source].dtype != p->targets[target].dtype;
+    const char *what = label && *label ? label : l->split == SL_SPLIT ? "joined" : "copy";
+    const char *text = l->split == SL_SPLIT
+        ? sl_arena_printf(&plan->arena, "%s, %s%s", what, l->split_text, cast ? ", cast" : "")
+        : sl_arena_printf(&plan->arena, "%s%s", what, cast ? ", cast" : "");
+    return text ? text : what;
+}
+
+static int targets_fill(struct sl_plan *plan, struct sl_error *err)
+{
+    const struct sl_conversion *p = plan->p;
+    plan->targets = SL_ARENA_NEW(&plan->arena, struct sl_plan_target, p->target_count);
+    if (!plan->targets)
+        return sl_fail_memory(err, p->target_count * sizeof *plan->targets);
+    for (size_t i = 0; i < p->target_count; i++) {
+        const struct sl_tensor *t = &p->targets[i];
+        const size_t first = p->target_first[i], count = p->target_first[i + 1] - first;
+        const uint32_t source = count ? p->copies[first].source : UINT32_MAX;
+        plan->targets[i] = (struct sl_plan_target){
+            .name = t->name, .dtype = t->dtype, .ndim = t->ndim, .shape = t->shape, .bytes = t->bytes, .file = t->file,
+            .source_dtype = source == UINT32_MAX ? t->dtype : p->source.tensors[source].dtype, .offset = t->offset,
+            .rule = rule_text(plan, i), .piece_count = count };
+    }
+    return SL_OK;
+}
+
+static int lists_fill(struct sl_plan *plan, struct sl_error *err)
+{
+    const struct sl_conversion *p = plan->p;
+    struct sl_plan_file *files = SL_ARENA_NEW(&plan->arena, struct sl_plan_file, p->file_count);
+    struct sl_plan_extra *extras = SL_ARENA_NEW(&plan->arena, struct sl_plan_extra, p->extra_count);
+    struct sl_left_out *left = SL_ARENA_NEW(&plan->arena, struct sl_left_out, p->left_out_count);
+    if (!files || !extras || !left)
+        return sl_fail_memory(err, p->left_out_count * sizeof *left);
+    for (size_t i = 0; i < p->file_count; i++)
+        files[i] = (struct sl_plan_file){ p->files[i].name, p->files[i].size, p->files[i].tensors };
+    for (size_t i = 0; i < p->extra_count; i++)
+        extras[i] = (struct sl_plan_extra){ p->extras[i].name, p->extras[i].len, p->extras[i].from };
+    for (size_t i = 0; i < p->left_out_count; i++)
+        left[i] = (struct sl_left_out){ p->left_out[i].name, p->left_out[i].where, p->left_out[i].why, p->left_out[i].bytes };
+    plan->info.files = files;
+    plan->info.file_count = p->file_count;
+    plan->info.extras = extras;
+    plan->info.extra_count = p->extra_count;
+    plan->info.left_out = left;
+    plan->info.left_out_count = p->left_out_count;
+    return SL_OK;
+}
+
+static int plan_fill(struct sl_plan *plan, const char *dst, const struct sl_plan_options *o, struct sl_error *err)
+{
+    const struct sl_conversion *p = plan->p;
+    struct sl_plan_info *info = &plan->info;
+    int code = targets_fill(plan, err);
+    if (!code)
+        code = lists_fill(plan, err);
+    if (code)
+        return code;
+    info->source = plan->ck->c->path;
+    info->target = dst ? sl_arena_str(&plan->arena, dst) : NULL;
+    info->format = o->format;
+    info->format_name = format_row(o->format)->name;
+    info->target_count = p->target_count;
+    info->notes = p->notes.items;
+    info->note_count = p->notes.count;
+    info->read_bytes = p->read_bytes;
+    info->write_bytes = p->write_bytes;
+    info->memory_bytes = sl_min_u64(o->memory ? o->memory : UINT64_C(256000000),
+                                    (o->threads ? o->threads : sl_processors()) * (UINT64_C(8) << 20));
+    info->free_bytes = free_at(dst);
+    info->pieces = p->copy_count;
+    info->hash = p->hash;
+    info->proof = p->proof;
+    info->command = command_text(plan, dst, o);
+    return info->command ? SL_OK : sl_fail_memory(err, 256);
+}
+
+int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan_options *options, struct sl_plan **out,
+                 struct sl_error *err)
+{
+    struct sl_want want;
+    int code = want_fill(options, &want, err);
+    if (code)
+        return code;
+    struct sl_plan *plan = calloc(1, sizeof *plan);
+    if (!plan)
+        return sl_fail_memory(err, sizeof *plan);
+    plan->ck = ck;
+    code = sl_conversion_make(ck->c, ck->m, &want, &plan->p, err);
+    if (!code)
+        code = plan_fill(plan, dst, options, err);
+    if (code) {
+        sl_plan_free(plan);
+        return code;
+    }
+    *out = plan;
+    return SL_OK;
+}
+
+void sl_plan_free(struct sl_plan *plan)
+{
+    if (!plan)
+        return;
+    sl_conversion_free(plan->p);
+    sl_arena_free(&plan->arena);
+    free(plan);
+}
+
+const struct sl_plan_info *sl_plan_info(const struct sl_plan *plan)
+{
+    return &plan->info;
+}
+
+const struct sl_plan_target *sl_plan_target(const struct sl_plan *plan, size_t index)
+{
+    return index < plan->info.target_count ? &plan->targets[index] : NULL;
+}
+
+/* ---- pieces ------------------------------------------------------------------------ */
+
+struct giving {
+    const struct sl_plan *plan;
+    struct sl_piece_info *out; size_t room, count;
+};
+
+static int give_piece(void *arg, const struct sl_block *b)
+{
+    struct giving *g = arg;
+    const struct sl_conversion *p = g->plan->p;
+    if (g->count++ >= g->room)
+        return 0;
+    struct sl_piece_info *info = &g->out[g->count - 1];
+    const struct sl_tensor *target = &p->targets[b->target];
+    *info = (struct sl_piece_info){ .source = SIZE_MAX, .source_name = "", .source_file = "", .target_ndim = target->ndim, .op = "pad",
+                                    .param = b->param == UINT32_MAX ? "" : p->target.params[b->param].name };
+    memcpy(info->target_lo, b->target_lo, sizeof info->target_lo);
+    memcpy(info->target_hi, b->target_hi, sizeof info->target_hi);
+    if (b->source == UINT32_MAX)
+        return 0;
+    const struct sl_tensor *source = &p->source.tensors[b->source];
+    info->source = b->source;
+    info->source_name = g->plan->ck->logicals[g->plan->ck->logical_of[b->source]].name;
+    info->source_file = p->ckpt->files[source->file].name;
+    info->source_ndim = source->ndim;
+    memcpy(info->source_lo, b->source_lo, sizeof info->source_lo);
+    memcpy(info->source_hi, b->source_hi, sizeof info->source_hi);
+    info->op = source->dtype == target->dtype ? "copy" : "cast";
+    return 0;
+}
+
+size_t sl_plan_pieces(const struct sl_plan *plan, size_t target, struct sl_piece_info *out, size_t room)
+{
+    const struct sl_conversion *p = plan->p;
+    struct giving g = { plan, out, room, 0 };
+    if (target >= p->target_count)
+        return 0;
+    for (size_t i = p->target_first[target]; i < p->target_first[target + 1]; i++) {
+        const struct sl_copy *c = &p->copies[i];
+        const struct sl_tensor *source = c->source == UINT32_MAX ? NULL : &p->source.tensors[c->source];
+        if (sl_copy_blocks(c, source, &p->targets[target], give_piece, &g))
+            break;
+    }
+    return g.count;
+}
+
+size_t sl_plan_uses(const struct sl_plan *plan, size_t tensor, size_t *targets, size_t room)
+{
+    const struct sl_conversion *p = plan->p;
+    size_t count = 0;
+    uint32_t last = UINT32_MAX;
+    for (size_t i = 0; i < p->copy_count; i++) {
+        if (p->copies[i].source != tensor || p->copies[i].target == last)
+            continue;
+        last = p->copies[i].target;
+        if (count < room)
+            targets[count] = last;
+        count++;
+    }
+    return count;
+}
