@@ -47,7 +47,7 @@ bool param_is_empty(const struct sl_param *p)
     return false;
 }
 
-static struct box slice_box(const struct sl_slice *s)
+struct box slice_box(const struct sl_slice *s)
 {
     struct box b = { { 0 }, { 0 } };
     memcpy(b.lo, s->lo, sizeof s->lo);

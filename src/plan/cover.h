@@ -20,6 +20,7 @@ int cover_of(const struct sl_layout *l, uint32_t param, struct cover *c, struct 
 /* The whole of a param as a box. */
 struct box param_box(const struct sl_param *p);
 bool param_is_empty(const struct sl_param *p);
+struct box slice_box(const struct sl_slice *s);
 
 /* A growing list of copies, malloc'ed. */
 struct copies { struct sl_copy *items; size_t count, room; };

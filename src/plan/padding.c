@@ -25,13 +25,13 @@ static const struct sl_slice *slice_beside(const struct sl_layout *target, const
 }
 
 /* Each row of the run is the last row of the param: as a slice of that row which is repeated. */
-static int add_last_row(const struct sl_conversion *p, const struct sl_padding *run, struct copies *list,
-                        struct sl_error *err)
+static int add_last_row(const struct sl_layout *source, const struct sl_layout *target, const struct sl_padding *run,
+                        struct copies *list, struct sl_error *err)
 {
-    const struct sl_slice *beside = slice_beside(&p->target, run);
+    const struct sl_slice *beside = slice_beside(target, run);
     if (!beside)
-        return sl_fail(err, SL_UNSUPPORTED, p->target.tensors[run->tensor].name, "padding without a weight");
-    const struct sl_param *param = &p->target.params[beside->param];
+        return sl_fail(err, SL_UNSUPPORTED, target->tensors[run->tensor].name, "padding without a weight");
+    const struct sl_param *param = &target->params[beside->param];
     struct sl_slice row = { .param = beside->param, .tensor = run->tensor, .base = run->base };
     const struct sl_slice *rows[] = { &row };
     struct box box = param_box(param);
@@ -42,12 +42,12 @@ static int add_last_row(const struct sl_conversion *p, const struct sl_padding *
     memcpy(row.lo, box.lo, sizeof row.lo);
     memcpy(row.hi, box.hi, sizeof row.hi);
     if (run->count % len)
-        return sl_fail(err, SL_UNSUPPORTED, p->target.tensors[run->tensor].name, "padding of %lld elements is not "
+        return sl_fail(err, SL_UNSUPPORTED, target->tensors[run->tensor].name, "padding of %lld elements is not "
                        "made of rows of %lld", (long long)run->count, (long long)len);
 
     struct cover cover = { 0 };
     const size_t first = list->count;
-    int rc = cover_of(&p->source, row.param, &cover, err);
+    int rc = cover_of(source, row.param, &cover, err);
     if (!rc)
         rc = copies_between(&cover, &box, rows, 1, row.param, param->ndim, list, err);
     cover_free(&cover);
@@ -67,12 +67,13 @@ static int add_last_row(const struct sl_conversion *p, const struct sl_padding *
     return rc;
 }
 
-int plan_padding(const struct sl_conversion *p, struct copies *list, struct sl_error *err)
+int plan_padding(const struct sl_layout *source, const struct sl_layout *target, bool last, struct copies *list,
+                 struct sl_error *err)
 {
     int rc = SL_OK;
-    for (size_t i = 0; i < p->target.padding_count && !rc; i++) {
-        const struct sl_padding *run = &p->target.padding[i];
-        rc = p->pad_last ? add_last_row(p, run, list, err) : add_zeros(run, list, err);
+    for (size_t i = 0; i < target->padding_count && !rc; i++) {
+        const struct sl_padding *run = &target->padding[i];
+        rc = last ? add_last_row(source, target, run, list, err) : add_zeros(run, list, err);
     }
     return rc;
 }

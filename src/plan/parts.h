@@ -8,12 +8,17 @@
 
 /* padding.c: appends the copies that fill the padding runs of the target: zeros, or the last row
  * of the vocabulary. */
-int plan_padding(const struct sl_conversion *p, struct copies *list, struct sl_error *err);
+int plan_padding(const struct sl_layout *source, const struct sl_layout *target, bool last, struct copies *list,
+                 struct sl_error *err);
 
 /* hf.c: target tensors to safetensors files: shards, headers, index. */
 int plan_hf_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
 /* hf.c: config.json, generation_config.json, tokenizer and code files. */
 int plan_hf_extras(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
+/* torch.c: one target file as a flat torch state dict; all targets as the rank files of a
+ * Megatron checkpoint, with the tracker. */
+int plan_torch_state_dict(struct sl_conversion *p, size_t file, struct sl_error *err);
+int plan_megatron_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
 int plan_add_extra(struct sl_conversion *p, const struct sl_out_extra *extra, struct sl_error *err);
 
 /* left.c: what the target does not get, and what should be known about it. */

@@ -13,8 +13,6 @@ struct making {
     struct sl_conversion *p;
     const struct sl_want *want;
     struct sl_error *err;
-    struct copies copies;
-    struct cover source, target;
 };
 
 /* ---- layouts ----------------------------------------------------------------------- */
@@ -84,76 +82,6 @@ static int lay_out(struct making *m)
     return rc;
 }
 
-/* ---- intersection -------------------------------------------------------------------- */
-
-/* The copies to all slices of one param; replicas in the target are slices too. */
-static int intersect_param(struct making *m, uint32_t param)
-{
-    const struct sl_layout *target = &m->p->target;
-    const struct sl_param *p = &target->params[param];
-    const size_t first = target->param_first[param], count = target->param_first[param + 1] - first;
-    const struct box whole = param_box(p);
-    uint64_t placed = 0;
-    int rc;
-    if (!count || param_is_empty(p))
-        return SL_OK;
-    if ((rc = cover_of(&m->p->source, param, &m->source, m->err)) ||
-        (rc = cover_of(target, param, &m->target, m->err)))
-        return rc;
-    for (size_t i = 0; i < m->target.count; i++)
-        placed += box_volume(&m->target.boxes[i], p->ndim);
-    if (placed < box_volume(&whole, p->ndim))
-        return sl_fail(m->err, SL_UNSUPPORTED, p->name, "the target's rules have no place for all of it");
-
-    struct box *boxes = malloc(count * sizeof *boxes);
-    const struct sl_slice **slices = malloc(count * sizeof *slices);
-    if (!boxes || !slices)
-        rc = sl_fail_memory(m->err, count * sizeof *boxes);
-    for (size_t i = 0; i < count && !rc; i++) {
-        slices[i] = &target->slices[first + i];
-        boxes[i] = (struct box){ { 0 }, { 0 } };
-        memcpy(boxes[i].lo, slices[i]->lo, sizeof slices[i]->lo);
-        memcpy(boxes[i].hi, slices[i]->hi, sizeof slices[i]->hi);
-    }
-    if (!rc)
-        rc = copies_between(&m->source, boxes, slices, count, param, p->ndim, &m->copies, m->err);
-    free(boxes);
-    free(slices);
-    return rc;
-}
-
-/* Hands the sorted copies over to the conversion, with where those of each target begin. */
-static int keep_copies(struct making *m)
-{
-    struct sl_conversion *p = m->p;
-    size_t *first = SL_ARENA_NEW(&p->arena, size_t, p->target.tensor_count + 1);
-    if (!first)
-        return sl_fail_memory(m->err, p->target.tensor_count * sizeof *first);
-    copies_settle(&m->copies, 0);
-    for (size_t i = 0; i < m->copies.count; i++)
-        first[m->copies.items[i].target + 1]++;
-    for (size_t i = 0; i < p->target.tensor_count; i++)
-        first[i + 1] += first[i];
-    p->copies = m->copies.items;
-    p->copy_count = m->copies.count;
-    p->target_first = first;
-    m->copies = (struct copies){ 0 };
-    return SL_OK;
-}
-
-static int intersect(struct making *m)
-{
-    struct sl_conversion *p = m->p;
-    int rc = SL_OK;
-    for (size_t i = 0; i < p->target.param_count && !rc; i++)
-        rc = intersect_param(m, (uint32_t)i);
-    if (!rc)
-        rc = plan_padding(p, &m->copies, m->err);
-    if (!rc)
-        rc = keep_copies(m);
-    return rc;
-}
-
 /* ---- all together ----------------------------------------------------------------------- */
 
 static int count_bytes(struct making *m)
@@ -200,7 +128,7 @@ static int make(struct making *m)
     if (!rc)
         rc = lay_out(m);
     if (!rc)
-        rc = intersect(m);
+        rc = sl_intersect(&p->source, &p->target, p->pad_last, &p->copies, &p->copy_count, &p->target_first, m->err);
     if (!rc)
         rc = sl_prove_coverage(&p->target, p->copies, p->copy_count, p->target_first, m->err);
     if (!rc)
@@ -232,9 +160,6 @@ int sl_conversion_make(struct sl_ckpt *c, const struct sl_model *m, const struct
     p->notes.arena = &p->arena;
     struct making making = { .p = p, .want = want, .err = err };
     const int rc = make(&making);
-    free(making.copies.items);
-    cover_free(&making.source);
-    cover_free(&making.target);
     if (rc) {
         sl_conversion_free(p);
         return rc;
@@ -250,6 +175,7 @@ void sl_conversion_free(struct sl_conversion *p)
     sl_layout_free(&p->source);
     sl_layout_free(&p->target);
     free(p->copies);
+    free(p->target_first);
     sl_arena_free(&p->arena);
     free(p);
 }

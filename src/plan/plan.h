@@ -7,6 +7,7 @@
 #ifndef SL_PLAN_PLAN_H
 #define SL_PLAN_PLAN_H
 
+#include "format/torchwrite.h"
 #include "layout/layout.h"
 
 /* One strided copy: count[a] steps on each axis; both sides in elements, relative to element
@@ -28,6 +29,8 @@ struct sl_out_file {
     uint64_t size;
     const void *head; uint64_t head_len; /* bytes before the tensors (safetensors header) */
     size_t tensors;
+    const struct sl_torch_layout *torch; /* a torch file: its records; NULL for safetensors */
+    const uint32_t *storage_target;      /* a torch file: target tensor of each storage */
 };
 struct sl_out_extra {                    /* small file: text, or a copy of `from` */
     const char *name; const char *from; const void *bytes; uint64_t len;
@@ -42,7 +45,7 @@ struct sl_conversion {
     struct sl_layout source, target;
     struct sl_tensor *targets;           size_t target_count;  /* file, offset filled in */
     struct sl_copy *copies;              size_t copy_count;    /* by target, then target_base; owned */
-    const size_t *target_first;          /* target_count + 1 */
+    size_t *target_first;                /* target_count + 1; owned */
     struct sl_out_file *files;           size_t file_count;
     struct sl_out_extra *extras;         size_t extra_count;
     struct sl_plan_left *left_out;       size_t left_out_count;
@@ -61,6 +64,10 @@ struct sl_want {                         /* a checked form of struct sl_plan_opt
     const char *hf_config;
     struct sl_target_spec spec;
     bool pad_last;
+    enum sl_out { SL_OUT_SAFETENSORS, SL_OUT_BIN, SL_OUT_PT, SL_OUT_MEGATRON } out;
+    int64_t iteration;                   /* Megatron: -1: the source's, else release */
+    bool release;
+    int64_t vocab_divisor;               /* Megatron: make_vocab_size_divisible_by */
 };
 
 /* Plans the conversion of c to a Hugging Face folder (issue: other targets come in the same
@@ -69,6 +76,14 @@ struct sl_want {                         /* a checked form of struct sl_plan_opt
 int sl_conversion_make(struct sl_ckpt *c, const struct sl_model *m, const struct sl_want *want,
                        struct sl_conversion **out, struct sl_error *err);
 void sl_conversion_free(struct sl_conversion *p);
+
+/* The copies that make `target` of `source`, which have the same params in the same order.
+ * Padding of the target is zeros, or with pad_last the last row of its param. *copies and
+ * *target_first (tensor_count + 1 entries) are malloc'ed. SL_UNSUPPORTED when the target has
+ * slices of a param, but not of all of it. What the source does not hold is not copied: see
+ * the proofs. */
+int sl_intersect(const struct sl_layout *source, const struct sl_layout *target, bool pad_last,
+                 struct sl_copy **copies, size_t *copy_count, size_t **target_first, struct sl_error *err);
 
 /* Copies between two layouts of the same params (verify, diff): for every param of a, the
  * boxes of b that meet it. Params only one side has, or of other shapes, are listed. */

@@ -95,9 +95,7 @@ static void add_holder(const struct sl_layout *source, const struct sl_model *m,
     if (sl_map_get(&expected.param_index, name, strlen(name), &at))
         for (size_t i = expected.param_first[at]; i < expected.param_first[at + 1] && !place; i++) {
             const struct sl_slice *s = &expected.slices[i];
-            struct box b = { { 0 }, { 0 } };
-            memcpy(b.lo, s->lo, sizeof s->lo);
-            memcpy(b.hi, s->hi, sizeof s->hi);
+            const struct box b = slice_box(s);
             if (!box_meet(&b, gap, source->params[param].ndim, &common))
                 continue;
             tensor = expected.tensors[s->tensor].name;
