@@ -939,7 +939,7 @@ int sl_pickle_parse(const void *bytes, size_t len, const char *where,
     *out = (struct sl_pickle){0};
     struct machine m = { .bytes = bytes, .len = len, .where = where, .arena = arena,
                          .err = err, .out = out };
-    int code = run(&m);
+    int code = ids_reserve(&m.stack, 1) ? run(&m) : no_memory(&m, sizeof(sl_node_id));
     int kept = keep(&m);
     free(m.nodes);
     free(m.stack.at);

@@ -132,8 +132,7 @@ static bool hex_number(const char *s, size_t len, size_t digits, uint32_t *value
     return true;
 }
 
-/* Surrogates are encoded like any other number, as Python's surrogatepass does. */
-static size_t utf8_put(uint32_t c, char *out)
+size_t sl_pickle_utf8(uint32_t c, char *out)
 {
     if (c < 0x80) {
         out[0] = (char)c;
@@ -171,7 +170,7 @@ bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
             digits = s[i + 1] == 'u' ? 4 : s[i + 1] == 'U' ? 8 : 0;
         if (digits && (!hex_number(s + i + 2, len - i - 2, digits, &c) || c > 0x10ffff))
             return false;
-        n += utf8_put(c, out + n);
+        n += sl_pickle_utf8(c, out + n);
         i += digits ? digits + 2 : 1;
     }
     *text = out;

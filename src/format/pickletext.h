@@ -1,5 +1,5 @@
 /* pickletext.h: the text forms inside pickles (protocol 0), and names of
- * globals. Used by pickle.c only. Each function is given one operand, without
+ * globals. Each function is given one operand, without
  * its line feed, and returns false when it is not what Python writes (or when
  * memory is out, which the caller can't and need not tell apart). */
 #ifndef SL_FORMAT_PICKLETEXT_H
@@ -20,6 +20,10 @@ bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
 /* A quoted Python 2 string with backslash escapes -> its bytes. */
 bool sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
                       char **text, size_t *text_len);
+
+/* One code point as UTF-8, surrogates as they are (as Python's surrogatepass
+ * has them): at most 4 bytes into out; returns how many. */
+size_t sl_pickle_utf8(uint32_t c, char *out);
 
 /* Replaces a module and name by the ones that mean the same today (see
  * sl_pickle_parse). The results point into the input or to constants. */

@@ -125,7 +125,7 @@ static const struct good_row good_names[] = {
     {"datetime", NULL}, {"decimal", "Decimal"}, {"fractions", "Fraction"}, {"uuid", "UUID"},
     {"enum", NULL}, {"builtins", "int"}, {"builtins", "float"}, {"builtins", "str"},
     {"builtins", "bool"}, {"builtins", "object"}, {"builtins", "range"}, {"builtins", "slice"},
-    {"builtins", "NoneType"}, {"collections", "deque"},
+    {"builtins", "NoneType"}, {"builtins", "Ellipsis"}, {"collections", "deque"},
     {"megatron.core.rerun_state_machine", NULL}, {"megatron.core.optimizer.optimizer_config", NULL},
     {"megatron.core.optimizer", "OptimizerConfig"},
     {"megatron.core.dist_checkpointing.strategies.torch", NULL},

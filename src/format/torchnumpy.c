@@ -13,6 +13,7 @@
 
 #include "base/dtype.h"
 #include "base/num.h"
+#include "format/pickletext.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -217,12 +218,40 @@ static bool describe_array(struct torch_reader *r, const struct array *a, struct
     return v->s != NULL;
 }
 
+/* A str of numpy: UTF-32, filled up with zeros. */
+static bool text_value(struct torch_reader *r, const struct array *a, size_t len,
+                       struct sl_value *v)
+{
+    char *text = SL_ARENA_NEW(r->arena, char, len + 1);
+    size_t used = 0;
+    for (size_t i = 0; text && i + 4 <= len; i += 4) {
+        const uint8_t *p = (const uint8_t *)a->bytes + i;
+        uint32_t c = sl_load_u32(p);
+        if (a->swapped)
+            c = (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+        if (!c)
+            break;
+        if (c > 0x10ffff)
+            return false;
+        used += sl_pickle_utf8(c, text + used);
+    }
+    v->kind = SL_VALUE_STR;
+    v->type = "numpy.str_";
+    v->s = text;
+    v->len = used;
+    return text != NULL;
+}
+
 static bool scalar_value(struct torch_reader *r, const struct sl_node_list *args,
                          struct sl_value *v)
 {
     struct array a = { .count = 1 };
-    if (args->count != 2 || !take_dtype(r, args->ids[0], &a) ||
-        a.dtype == SL_DTYPE_UNKNOWN || !take_bytes(r, args->ids[1], &a))
+    size_t len;
+    if (args->count != 2 || !take_dtype(r, args->ids[0], &a))
+        return false;
+    if (a.spelling_len && a.spelling[0] == 'U')
+        return torch_bytes(r, args->ids[1], &a.bytes, &len) && text_value(r, &a, len, v);
+    if (a.dtype == SL_DTYPE_UNKNOWN || !take_bytes(r, args->ids[1], &a))
         return false;
     v->type = sl_arena_printf(r->arena, "numpy.%s", sl_dtype_row(a.dtype)->torch);
     set_number(a.dtype, a.swapped, a.bytes, v);

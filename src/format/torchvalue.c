@@ -122,37 +122,53 @@ static int set_text(struct torch_reader *r, struct sl_value *v, enum sl_value_ki
     return v->s ? SL_OK : no_memory(r);
 }
 
-/* An integer of more than 64 bits has no INT to go to: its decimal or hex text. */
+enum { BIGINT_SHOWN = 64 };       /* bytes; longer ones are told by their length */
+
+/* Divides a little-endian number by ten; returns the remainder. */
+static unsigned divide_by_ten(uint8_t *number, size_t len)
+{
+    unsigned rest = 0;
+    for (size_t i = len; i-- > 0;) {
+        unsigned x = rest << 8 | number[i];
+        number[i] = (uint8_t)(x / 10);
+        rest = x % 10;
+    }
+    return rest;
+}
+
+static bool is_zero(const uint8_t *number, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (number[i])
+            return false;
+    return true;
+}
+
+/* An integer that no INT can hold: OPAQUE, with its decimal text. */
 static int set_bigint(struct torch_reader *r, struct sl_value *v, const struct sl_node *n)
 {
     const uint8_t *p = (const uint8_t *)n->u.text.s;
-    size_t len = n->u.text.len;
-    bool is_negative = p[len - 1] & 0x80;
-    char text[160];
-    size_t at = 0;
-    if (!is_negative && len == 9 && !p[8]) {
-        uint64_t x = 0;
-        for (size_t i = 8; i-- > 0;)
-            x = x << 8 | p[i];
-        at = (size_t)snprintf(text, sizeof text, "%llu", (unsigned long long)x);
-    } else if (len > 64) {
-        at = (size_t)snprintf(text, sizeof text, "(an integer of %zu bytes)", len);
-    } else {
-        unsigned carry = 1;
-        uint8_t magnitude[64];
-        for (size_t i = 0; i < len; i++) {
-            carry += (uint8_t)~p[i];
-            magnitude[i] = is_negative ? (uint8_t)carry : p[i];
-            carry >>= 8;
-        }
-        while (len > 1 && !magnitude[len - 1])
-            len--;
-        at = (size_t)snprintf(text, sizeof text, "%s0x", is_negative ? "-" : "");
-        for (size_t i = len; i-- > 0;)
-            at += (size_t)snprintf(text + at, sizeof text - at, "%02x", magnitude[i]);
-    }
+    const size_t len = n->u.text.len;
+    const bool is_negative = p[len - 1] & 0x80;
+    char text[BIGINT_SHOWN * 5 / 2 + 2];              /* 2.41 digits a byte, and a sign */
+    size_t at = sizeof text;
     v->type = "int";
-    return set_text(r, v, SL_VALUE_OPAQUE, text, at);
+    if (len > BIGINT_SHOWN) {
+        int n_text = snprintf(text, sizeof text, "(an integer of %zu bytes)", len);
+        return set_text(r, v, SL_VALUE_OPAQUE, text, (size_t)n_text);
+    }
+    uint8_t number[BIGINT_SHOWN];
+    unsigned carry = 1;
+    for (size_t i = 0; i < len; i++) {
+        carry += (uint8_t)~p[i];
+        number[i] = is_negative ? (uint8_t)carry : p[i];
+        carry >>= 8;
+    }
+    while (!is_zero(number, len))
+        text[--at] = (char)('0' + divide_by_ten(number, len));
+    if (is_negative)
+        text[--at] = '-';
+    return set_text(r, v, SL_VALUE_OPAQUE, text + at, sizeof text - at);
 }
 
 /* Short text of one argument of an opaque call. */
@@ -261,8 +277,7 @@ static bool is_enum_call(const struct torch_reader *r, const struct sl_node *n,
         return false;
     enum sl_node_kind kind = torch_node(r, args->ids[0])->kind;
     int risk = sl_pickle_global_risk(f->u.global.module, f->u.global.name);
-    return risk < 2 && (kind == SL_NODE_INT || (kind == SL_NODE_STR && risk == 0) ||
-                        (kind == SL_NODE_STR && sl_text_starts(f->u.global.module, "megatron.")));
+    return risk < 2 && (kind == SL_NODE_INT || kind == SL_NODE_STR);
 }
 
 static int set_enum(struct torch_reader *r, struct sl_value *v, sl_node_id class, sl_node_id member)
