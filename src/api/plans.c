@@ -13,13 +13,13 @@
 
 /* ---- options ------------------------------------------------------------------- */
 
-struct format_row { enum sl_format format; const char *name; enum sl_dialect dialect; };
+struct format_row { enum sl_format format; const char *name; enum sl_dialect dialect; enum sl_out out; };
 static const struct format_row formats[] = {
-    { SL_TO_HF, "hf", SL_DIALECT_HF },
-    { SL_TO_HF_BIN, "hf-bin", SL_DIALECT_HF },
-    { SL_TO_PT, "pt", SL_DIALECT_HF },
-    { SL_TO_MEGATRON, "megatron", SL_DIALECT_MEGATRON },
-    { SL_TO_TORCH_DIST, "torch_dist", SL_DIALECT_MEGATRON },
+    { SL_TO_HF, "hf", SL_DIALECT_HF, SL_OUT_SAFETENSORS },
+    { SL_TO_HF_BIN, "hf-bin", SL_DIALECT_HF, SL_OUT_BIN },
+    { SL_TO_PT, "pt", SL_DIALECT_HF, SL_OUT_PT },
+    { SL_TO_MEGATRON, "megatron", SL_DIALECT_MEGATRON, SL_OUT_MEGATRON },
+    { SL_TO_TORCH_DIST, "torch_dist", SL_DIALECT_MEGATRON, SL_OUT_MEGATRON },
 };
 
 static const struct format_row *format_row(enum sl_format format)
@@ -30,17 +30,84 @@ static const struct format_row *format_row(enum sl_format format)
     return NULL;
 }
 
-static int want_fill(const struct sl_plan_options *o, struct sl_want *w, struct sl_error *err)
+/* "7,8,8,9": layers of each pipeline rank, which its virtual stages share evenly, or of each
+ * stage, chunk by chunk. */
+static int stages_fill(struct sl_plan *plan, const char *text, struct sl_target_spec *spec, struct sl_error *err)
+{
+    const int32_t pp = spec->parallel.pp, vpp = spec->parallel.vpp;
+    int32_t *stages = SL_ARENA_NEW(&plan->arena, int32_t, (uint64_t)pp * (uint64_t)vpp);
+    int64_t n = 0, sum = 0, layers = 0, values[4096];
+    if (!stages)
+        return sl_fail_memory(err, 4096);
+    for (const char *p = text; *p && n < 4096; n++) {
+        char *end;
+        const long long v = strtoll(p, &end, 10);
+        if (end == p || v < 0 || v > 100000 || (*end && *end != ','))
+            return sl_fail(err, SL_USAGE, "", "--pp-layout %s: not a list of numbers as 7,8,8,9", text);
+        values[n] = v;
+        sum += v;
+        p = *end ? end + 1 : end;
+    }
+    if (n != pp && n != (int64_t)pp * vpp)
+        return sl_fail(err, SL_USAGE, "", "--pp-layout %s: %lld numbers found; %d pipeline stages need as many", text, (long long)n,
+                       n > pp ? pp * vpp : pp);
+    if (sl_model_int(plan->ck->m, "num_layers", &layers) && sum != layers)
+        return sl_fail(err, SL_USAGE, "", "--pp-layout %s: adds up to %lld layers; the model has %lld", text, (long long)sum,
+                       (long long)layers);
+    for (int32_t i = 0; i < pp * vpp; i++) {
+        if (n != (int64_t)pp * vpp && values[i % pp] % vpp)
+            return sl_fail(err, SL_USAGE, "", "--pp-layout %s: %lld layers do not divide over %d virtual stages", text,
+                           (long long)values[i % pp], vpp);
+        stages[i] = (int32_t)(n == (int64_t)pp * vpp ? values[i] : values[i % pp] / vpp);
+    }
+    spec->stage_layers = stages;
+    return SL_OK;
+}
+
+static int32_t or_one(int32_t n)
+{
+    return n > 0 ? n : 1;
+}
+
+/* Rows of the embedding by Megatron's rule: a multiple of divisor * tp.
+ * Source: Megatron-LM megatron/training/tokenizer (_vocab_size_with_padding) */
+static void megatron_vocab(const struct sl_model *m, const struct sl_plan_options *o, struct sl_want *w)
+{
+    int64_t divisor = o->vocab_divisor, known = 0;
+    if (divisor <= 0)
+        divisor = sl_model_int(m, "make_vocab_size_divisible_by", &known) && known > 0 ? known : 128;
+    const int64_t rows = m->vocab >= 0 ? m->vocab : m->padded_vocab, unit = divisor * w->spec.parallel.tp;
+    w->vocab_divisor = divisor;
+    w->spec.padded_vocab = (rows + unit - 1) / unit * unit;
+}
+
+static int megatron_fill(struct sl_plan *plan, const struct sl_plan_options *o, struct sl_want *w, struct sl_error *err)
+{
+    struct sl_parallel *p = &w->spec.parallel;
+    *p = (struct sl_parallel){ or_one(o->tp), or_one(o->pp), or_one(o->vpp), or_one(o->ep), o->etp > 0 ? o->etp : or_one(o->tp) };
+    if (p->vpp > 1 && p->pp == 1)
+        return sl_fail(err, SL_USAGE, "", "--vpp %d: virtual stages need more than one pipeline stage; give --pp too", p->vpp);
+    if (p->ep > 1 && !plan->ck->m->moe)
+        return sl_fail(err, SL_USAGE, "", "--ep %d: the model has no experts", p->ep);
+    w->spec.spec = o->names ? o->names : "te";
+    w->spec.experts = o->experts && !strcmp(o->experts, "local") ? "local" : "te_grouped";
+    w->iteration = o->iteration;
+    w->release = o->release;
+    megatron_vocab(plan->ck->m, o, w);
+    return o->pp_layout ? stages_fill(plan, o->pp_layout, &w->spec, err) : SL_OK;
+}
+
+static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, struct sl_want *w, struct sl_error *err)
 {
     const struct format_row *f = format_row(o->format);
     if (!f)
         return sl_fail(err, SL_USAGE, "", "the target format must be stated with --to");
-    if (o->format != SL_TO_HF)
-        return sl_fail(err, SL_UNSUPPORTED, "", "writing %s is not supported by this version; --to hf is", f->name);
-    *w = (struct sl_want){ .dialect = f->dialect, .dtype = o->dtype, .max_shard_size = o->max_shard_size,
-                           .hf_config = o->hf_config, .pad_last = o->pad_last,
+    if (o->format == SL_TO_TORCH_DIST)
+        return sl_fail(err, SL_UNSUPPORTED, "", "writing torch_dist is not supported by this version; --to megatron writes mp_rank folders");
+    *w = (struct sl_want){ .dialect = f->dialect, .dtype = o->dtype, .max_shard_size = o->max_shard_size, .out = f->out,
+                           .hf_config = o->hf_config, .pad_last = o->pad_last, .iteration = -1,
                            .spec = { .dialect = f->dialect, .parallel = { 1, 1, 1, 1, 1 } } };
-    return SL_OK;
+    return f->out == SL_OUT_MEGATRON ? megatron_fill(plan, o, w, err) : SL_OK;
 }
 
 /* ---- info ------------------------------------------------------------------------ */
@@ -74,6 +141,25 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
         sl_buf_printf(&b, " --dtype %s", sl_dtype_name(o->dtype));
     if (o->max_shard_size)
         sl_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->max_shard_size);
+    const struct { const char *name; int64_t n; } numbers[] = {
+        { "tp", o->tp }, { "pp", o->pp }, { "vpp", o->vpp }, { "ep", o->ep }, { "etp", o->etp },
+        { "make-vocab-size-divisible-by", o->vocab_divisor },
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (numbers[i].n > 0)
+            sl_buf_printf(&b, " --%s %lld", numbers[i].name, (long long)numbers[i].n);
+    if (o->pp_layout) {
+        sl_buf_str(&b, " --pp-layout");
+        add_word(&b, o->pp_layout);
+    }
+    if (o->names)
+        sl_buf_printf(&b, " --names %s", o->names);
+    if (o->pad_last)
+        sl_buf_str(&b, " --pad-with last");
+    if (o->release)
+        sl_buf_str(&b, " --iteration release");
+    else if (o->iteration >= 0 && o->format == SL_TO_MEGATRON)
+        sl_buf_printf(&b, " --iteration %lld", (long long)o->iteration);
     if (o->hf_config) {
         sl_buf_str(&b, " --hf-config");
         add_word(&b, o->hf_config);
@@ -199,14 +285,13 @@ int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan
                  struct sl_error *err)
 {
     struct sl_want want;
-    int code = want_fill(options, &want, err);
-    if (code)
-        return code;
     struct sl_plan *plan = calloc(1, sizeof *plan);
     if (!plan)
         return sl_fail_memory(err, sizeof *plan);
     plan->ck = ck;
-    code = sl_conversion_make(ck->c, ck->m, &want, &plan->p, err);
+    int code = want_fill(plan, options, &want, err);
+    if (!code)
+        code = sl_conversion_make(ck->c, ck->m, &want, &plan->p, err);
     if (!code)
         code = plan_fill(plan, dst, options, err);
     if (code) {

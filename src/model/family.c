@@ -460,7 +460,8 @@ static int add_embedded(struct loader *l)
     for (size_t i = 0; i < sl_embedded_count; i++) {
         const struct sl_embedded *file = &sl_embedded_files[i];
         const struct sl_value *json;
-        if (!strcmp(file->name, "models.json") || !strcmp(file->name, "facts.json"))
+        if (!strcmp(file->name, "models.json") || !strcmp(file->name, "facts.json") ||
+            !strcmp(file->name, "megatron_args.json"))    /* tables of their own */
             continue;
         int code = sl_json_parse((const char *)file->bytes, file->len, file->name, l->arena, &json, l->err);
         code = code ? code : add_draft(l, json, file->name);

@@ -50,6 +50,8 @@ int plan_hash(struct sl_conversion *p, struct sl_error *err)
         add_text(s, p->files[i].name);
         add_number(s, p->files[i].size);
         XXH3_128bits_update(s, p->files[i].head, p->files[i].head_len);
+        if (p->files[i].torch)
+            XXH3_128bits_update(s, p->files[i].torch->pickle, p->files[i].torch->pickle_len);
     }
     for (size_t i = 0; i < p->extra_count; i++) {
         add_text(s, p->extras[i].name);

@@ -134,7 +134,7 @@ static int add_text(struct sl_conversion *p, const char *name, const struct sl_b
     return extra.bytes ? plan_add_extra(p, &extra, err) : sl_fail_memory(err, text->len);
 }
 
-static int add_index(struct sl_conversion *p, struct sl_error *err)
+static int add_index(struct sl_conversion *p, const char *name, struct sl_error *err)
 {
     const struct sl_tensor **sorted = malloc((p->target_count + 1) * sizeof *sorted);
     struct sl_buf text = { 0 };
@@ -145,14 +145,21 @@ static int add_index(struct sl_conversion *p, struct sl_error *err)
     qsort(sorted, p->target_count, sizeof *sorted, by_target_name);
     write_index(p, sorted, &text);
     free(sorted);
-    const int rc = add_text(p, "model.safetensors.index.json", &text, err);
+    const int rc = add_text(p, name, &text, err);
     sl_buf_free(&text);
     return rc;
 }
 
+/* Names of the shards: one alone, and one of many. */
+struct shard_names { const char *alone, *stem, *suffix, *index; };
+static const struct shard_names safetensors_names = { "model.safetensors", "model", "safetensors", "model.safetensors.index.json" };
+static const struct shard_names bin_names = { "pytorch_model.bin", "pytorch_model", "bin", "pytorch_model.bin.index.json" };
+
 int plan_hf_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err)
 {
-    const size_t shards = fill_shards(p, want->max_shard_size ? want->max_shard_size : DEFAULT_SHARD);
+    const struct shard_names *names = want->out == SL_OUT_SAFETENSORS ? &safetensors_names : &bin_names;
+    const uint64_t limit = want->out == SL_OUT_PT ? UINT64_MAX : want->max_shard_size ? want->max_shard_size : DEFAULT_SHARD;
+    const size_t shards = fill_shards(p, limit);
     struct sl_st_tensor *st = malloc((p->target_count + 1) * sizeof *st);
     struct sl_map by_name = { 0 };
     struct sl_buf head = { 0 };
@@ -160,12 +167,17 @@ int plan_hf_files(struct sl_conversion *p, const struct sl_want *want, struct sl
     p->file_count = shards;
     int rc = st && p->files ? name_targets(p, &by_name, err) : sl_fail_memory(err, p->target_count * sizeof *st);
     for (size_t i = 0; i < shards && !rc; i++) {
-        p->files[i].name = shards == 1 ? "model.safetensors"
-                         : sl_arena_printf(&p->arena, "model-%05zu-of-%05zu.safetensors", i + 1, shards);
-        rc = p->files[i].name ? lay_out_shard(p, i, st, &by_name, &head, err) : sl_fail_memory(err, 64);
+        p->files[i].name = shards == 1 ? names->alone
+                         : sl_arena_printf(&p->arena, "%s-%05zu-of-%05zu.%s", names->stem, i + 1, shards, names->suffix);
+        if (!p->files[i].name)
+            rc = sl_fail_memory(err, 64);
+        else if (want->out == SL_OUT_SAFETENSORS)
+            rc = lay_out_shard(p, i, st, &by_name, &head, err);
+        else
+            rc = plan_torch_state_dict(p, i, err);
     }
     if (!rc && shards > 1)
-        rc = add_index(p, err);
+        rc = add_index(p, names->index, err);
     sl_map_free(&by_name);
     sl_buf_free(&head);
     free(st);

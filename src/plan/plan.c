@@ -115,10 +115,21 @@ static int check_want(const struct making *m)
                        "can't be changed: name it with --model, or describe it with --family-file");
     if (model->missing)
         return sl_fail(m->err, SL_USAGE, m->p->ckpt->path, "%s", model->missing);
-    if (m->want->dialect != SL_DIALECT_HF)
-        return sl_fail(m->err, SL_UNSUPPORTED, "", "writing %s checkpoints is not supported; --to hf is",
-                       sl_dialect_name(m->want->dialect));
+    if (m->want->dialect == SL_DIALECT_LEGACY)
+        return sl_fail(m->err, SL_UNSUPPORTED, "", "checkpoints of the older Megatron model are read, not written; "
+                       "--to megatron writes the names of Megatron-core");
     return SL_OK;
+}
+
+/* The files, and what stands beside the weights. */
+static int write_out(struct making *m)
+{
+    struct sl_conversion *p = m->p;
+    if (m->want->out == SL_OUT_MEGATRON)
+        return plan_megatron_files(p, m->want, m->err);
+    p->single_file = m->want->out == SL_OUT_PT;
+    const int rc = plan_hf_files(p, m->want, m->err);
+    return rc || p->single_file ? rc : plan_hf_extras(p, m->want, m->err);
 }
 
 static int make(struct making *m)
@@ -138,9 +149,7 @@ static int make(struct making *m)
     if (!rc)
         rc = plan_left_out(p, m->err);
     if (!rc)
-        rc = plan_hf_files(p, m->want, m->err);
-    if (!rc)
-        rc = plan_hf_extras(p, m->want, m->err);
+        rc = write_out(m);
     if (!rc)
         plan_notes(p, m->want);
     if (!rc)

@@ -7,6 +7,7 @@
 #include "base/num.h"
 
 #include <errno.h>
+#include <libdeflate.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -34,6 +35,7 @@ struct convert {
     unsigned open_files;
     pthread_mutex_t files_lock;
     atomic_uint_least64_t written;             /* tensors written or found whole */
+    uint32_t *crc;                             /* CRC-32 by target tensor, for torch files; NULL */
 };
 
 /* ---- output files ---- */
@@ -117,6 +119,14 @@ static int make_folder_of(const char *path, struct sl_error *err)
     return code;
 }
 
+static int write_records(int fd, const char *path, const struct sl_torch_piece *pieces, uint32_t count, struct sl_error *err)
+{
+    int code = SL_OK;
+    for (uint32_t i = 0; i < count && !code; i++)
+        code = sl_write_at(fd, path, pieces[i].offset, pieces[i].bytes, (size_t)pieces[i].len, err);
+    return code;
+}
+
 static int make_file(struct convert *v, size_t i, struct sl_error *err)
 {
     const struct sl_out_file *plan = &v->p->files[i];
@@ -133,7 +143,9 @@ static int make_file(struct convert *v, size_t i, struct sl_error *err)
         code = sl_fail_errno(err, SL_WRITE, f->path, "can't be made %" PRIu64 " bytes long", plan->size);
     if (!code)
         code = reserve(fd, f->path, plan->size, err);
-    if (!code)
+    if (!code && plan->torch)
+        code = write_records(fd, f->path, plan->torch->pieces, plan->torch->piece_count, err);
+    else if (!code)
         code = sl_write_at(fd, f->path, 0, plan->head, (size_t)plan->head_len, err);
     if (v->open_files > OPEN_MOST) {
         const int closed = file_close(v, f, code ? NULL : err);
@@ -205,6 +217,19 @@ static int publish(struct sl_run *r, struct sl_worker *w, uint32_t target, const
     return sl_run_publish(r, w, target, &result, err);
 }
 
+/* The CRC-32 that a zip directory keeps of each record; a tensor is done in order by one worker. */
+static void begin_crc(struct convert *v, uint32_t target)
+{
+    if (v->crc)
+        v->crc[target] = 0;
+}
+
+static void add_crc(struct convert *v, uint32_t target, const void *bytes, size_t len)
+{
+    if (v->crc)
+        v->crc[target] = libdeflate_crc32(v->crc[target], bytes, len);
+}
+
 /* The journal says that this tensor is written: is it? */
 static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target,
                       const struct sl_file *file, bool *whole, struct sl_error *err)
@@ -213,6 +238,7 @@ static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, 
     struct sl_accumulator stats;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
+    begin_crc(v, target);
     for (uint64_t done = 0; done < t->bytes;) {
         int code = sl_run_step(r, err);
         const size_t n = (size_t)sl_min_u64(t->bytes - done, w->buffer_len / 16 * 16);
@@ -222,6 +248,7 @@ static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, 
             return code;
         atomic_fetch_add(&r->read_bytes, n);
         sl_worker_digest(w, &stats, t->dtype, w->buffer, n);
+        add_crc(v, target, w->buffer, n);
         sl_worker_moved(r, w, n);
         done += n;
     }
@@ -245,6 +272,7 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
     struct sl_accumulator stats;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
+    begin_crc(v, target);
     for (uint64_t first = 0; first < t->count; first += piece) {
         const uint64_t n = sl_min_u64(piece, t->count - first), offset = t->offset + first * size;
         uint64_t read = 0;
@@ -254,6 +282,7 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
         if (code)
             return code;
         sl_worker_digest(w, &stats, t->dtype, w->buffer, (size_t)n * size);
+        add_crc(v, target, w->buffer, (size_t)n * size);
         code = sl_write_at(file->fd, file->path, offset, w->buffer, (size_t)n * size, err);
         if (code)
             return code;
@@ -360,6 +389,25 @@ static int sync_file(struct sl_run *r, struct sl_worker *w, const struct sl_file
     return rc ? sl_fail_errno(err, SL_WRITE, file->path, "fsync failed") : SL_OK;
 }
 
+/* The directory of a torch file, once the CRCs of all its records are known. */
+static int write_directory(const struct convert *v, size_t i, const struct sl_file *file, struct sl_error *err)
+{
+    const struct sl_out_file *plan = &v->p->files[i];
+    struct sl_arena arena = { 0 };
+    struct sl_torch_piece *tail = NULL;
+    uint32_t count = 0;
+    uint32_t *crc = SL_ARENA_NEW(&arena, uint32_t, plan->tensors);
+    int code = crc ? SL_OK : sl_fail_memory(err, plan->tensors * sizeof *crc);
+    for (size_t k = 0; k < plan->tensors && !code; k++)
+        crc[k] = v->crc[plan->storage_target[k]];
+    if (!code)
+        code = sl_torch_tail(plan->torch, crc, &arena, &tail, &count, err);
+    if (!code)
+        code = write_records(file->fd, file->path, tail, count, err);
+    sl_arena_free(&arena);
+    return code;
+}
+
 static int sync_output(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
 {
     struct convert *v = r->job;
@@ -368,7 +416,9 @@ static int sync_output(struct sl_run *r, struct sl_worker *w, uint64_t i, struct
     if (code)
         return code;
     sl_worker_begin(w, SL_PHASE_SYNC, v->p->files[i].name, file.size);
-    code = sync_file(r, w, &file, err);
+    code = v->p->files[i].torch ? write_directory(v, i, &file, err) : SL_OK;
+    if (!code)
+        code = sync_file(r, w, &file, err);
     if (!code)
         code = sl_journal_add(&v->target.journal, err, "file %" PRIu64, i);
     code = file_give(v, i, code, err);
@@ -408,6 +458,16 @@ static uint64_t first_difference(const unsigned char *a, const unsigned char *b,
     return i / size;
 }
 
+/* A target that can't be read back is a failed write, whatever the reader says. */
+static int read_back(const struct sl_file *file, uint64_t offset, void *buf, size_t len, struct sl_error *err)
+{
+    const int code = sl_file_read(file, offset, buf, len, err);
+    if (code != SL_INPUT)
+        return code;
+    err->code = SL_WRITE;
+    return SL_WRITE;
+}
+
 /* Reads the tensor back and compares it with the source, gathered again through the plan. */
 static int compare_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target,
                           const struct sl_file *file, struct sl_error *err)
@@ -422,7 +482,7 @@ static int compare_tensor(struct sl_run *r, struct convert *v, struct sl_worker 
         uint64_t read = 0;
         int code = sl_run_step(r, err);
         if (!code)
-            code = sl_file_read(file, t->offset + first * size, back, len, err);
+            code = read_back(file, t->offset + first * size, back, len, err);
         if (!code)
             code = sl_gather(v->p, target, first, n, w->buffer, w->scratch, w->buffer_len, &read, err);
         if (code)
@@ -445,7 +505,7 @@ static int checksum_tensor(struct sl_run *r, struct convert *v, struct sl_worker
         const size_t n = (size_t)sl_min_u64(t->bytes - done, w->buffer_len);
         int code = sl_run_step(r, err);
         if (!code)
-            code = sl_file_read(file, t->offset + done, w->buffer, n, err);
+            code = read_back(file, t->offset + done, w->buffer, n, err);
         if (code)
             return code;
         sl_worker_digest(w, NULL, t->dtype, w->buffer, n);
@@ -495,7 +555,7 @@ static int verify_head(struct sl_run *r, struct sl_worker *w, uint64_t i, struct
     const unsigned char *head = plan->head;
     for (uint64_t done = 0; !code && done < plan->head_len;) {
         const size_t n = (size_t)sl_min_u64(plan->head_len - done, w->buffer_len);
-        code = sl_file_read(&file, done, w->buffer, n, err);
+        code = read_back(&file, done, w->buffer, n, err);
         if (!code && memcmp(w->buffer, head + done, n) != 0)
             code = sl_fail(err, SL_WRITE, file.path,
                            "its header as read back differs from what was written; the target was not made");
@@ -801,6 +861,9 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
     for (size_t i = 0; i < p->target_count; i++)
         largest = sl_max_u64(largest, p->targets[i].bytes);
     code = make_results(r, p, err);
+    for (size_t i = 0; i < p->file_count && !code && !v->crc; i++)
+        if (p->files[i].torch && !(v->crc = SL_ARENA_NEW(&r->arena, uint32_t, p->target_count)))
+            code = sl_fail_memory(err, p->target_count * sizeof *v->crc);
     if (!code)
         code = sl_run_buffers(r, largest, err);
     if (!code)
