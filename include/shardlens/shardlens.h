@@ -277,6 +277,9 @@ int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,
 /* Do two checkpoints hold the same weights, bit for bit. */
 int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b,
                     const struct sl_run_options *options, struct sl_job **job, struct sl_error *err);
+/* How far apart are they: the same walk, with the numbers of struct sl_result for every param. */
+int sl_diff_start(struct sl_checkpoint *a, struct sl_checkpoint *b,
+                  const struct sl_run_options *options, struct sl_job **job, struct sl_error *err);
 
 enum sl_phase { SL_PHASE_PREPARE, SL_PHASE_COPY, SL_PHASE_SYNC, SL_PHASE_VERIFY, SL_PHASE_FINISH, SL_PHASE_DONE };
 const char *sl_phase_name(enum sl_phase phase);
@@ -324,6 +327,11 @@ struct sl_result {
     size_t sources;                      /* source tensors it was made of */
     uint64_t different;                  /* elements that differ */
     uint64_t first_different;            /* element index, UINT64_MAX none */
+    double max_abs, mean_abs;            /* diff only: of B - A */
+    double relative;                     /* diff only: |B - A| / |A|, Euclidean norms; 0 when both are 0 */
+    double cosine;                       /* diff only: of the angle between A and B; 1 when equal */
+    const char *a_file, *b_file;         /* where the first difference lies, NULL none */
+    uint64_t a_offset, b_offset;         /* byte offsets there */
 };
 size_t sl_result_count(const struct sl_job *job);
 const struct sl_result *sl_result_at(const struct sl_job *job, size_t index);   /* may change until done */

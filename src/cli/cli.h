@@ -18,7 +18,7 @@ enum option_id {
     OPT_TP, OPT_PP, OPT_VPP, OPT_EP, OPT_ETP, OPT_PP_LAYOUT, OPT_NAMES, OPT_EXPERTS, OPT_PAD_WITH,
     OPT_ITERATION, OPT_VOCAB_DIVISOR, OPT_DIST_FILES,
     OPT_THREADS, OPT_MEMORY, OPT_VERIFY, OPT_RESUME, OPT_FORCE, OPT_REPORT, OPT_PROGRESS,
-    OPT_RANK, OPT_SORT, OPT_DEEP, OPT_FAMILY, OPT_LAYOUT, OPT_SEED, OPT_SIZE,
+    OPT_CONFIG, OPT_RANK, OPT_SORT, OPT_DEEP, OPT_FAMILY, OPT_LAYOUT, OPT_SEED, OPT_SIZE,
     OPT_COUNT
 };
 enum option_kind { KIND_FLAG, KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_CHOICE, KIND_LIST };
@@ -27,8 +27,9 @@ enum option_kind { KIND_FLAG, KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_CHOICE, KI
 enum command_bit {
     IN_TUI = 1, IN_INSPECT = 2, IN_LS = 4, IN_SHOW = 8, IN_CHECK = 16, IN_PLAN = 32, IN_CONVERT = 64,
     IN_VERIFY = 128, IN_MODELS = 256, IN_DEMO = 512, IN_MANUAL = 1024, IN_COMPLETIONS = 2048,
-    IN_OPENING = IN_TUI | IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY,
-    IN_ALL = 4095
+    IN_BATCH = 4096, IN_DIFF = 8192,
+    IN_OPENING = IN_TUI | IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_DIFF,
+    IN_ALL = 16383
 };
 
 struct option_row {
@@ -70,6 +71,13 @@ const struct command_row *command_find(const char *name);
 /* Parses argv[1..]; strings are borrowed from argv. SL_USAGE with one sentence. */
 int values_parse(int argc, char **argv, struct values *v, struct sl_error *err);
 void values_free(struct values *v);
+/* Takes options from a DICT (names as on the command line, '_' for '-' too) where they are not
+ * given yet; texts go to the arena. `where` names the file in errors. */
+struct sl_arena;
+int values_merge(struct values *v, const struct sl_value *dict, const char *where, struct sl_arena *arena,
+                 struct sl_error *err);
+/* --config FILE merged into v, if it was given. */
+int values_config(struct values *v, struct sl_arena *arena, struct sl_error *err);
 
 /* help.c: texts made from the two tables */
 void help_program(struct sl_buf *out);
@@ -103,7 +111,12 @@ void shape_json(struct sl_json *j, const char *key, const int64_t *shape, uint32
 /* progress.c: waits for a job, shows its progress on standard error, passes signals on. */
 int job_follow(const struct values *v, struct sl_job *job, const char *what, struct sl_error *err);
 
+/* convert.c: one conversion; what it says on success goes to out, a failure to err. */
+int convert_one(const struct values *v, struct sl_buf *out, struct sl_error *err);
+
 /* the commands */
+int command_batch(const struct values *v);
+int command_diff(const struct values *v);
 int command_tui(const struct values *v);
 int command_inspect(const struct values *v);
 int command_ls(const struct values *v);

@@ -26,7 +26,7 @@ static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, cons
         sl_buf_printf(b, "  report    %s\n", s->report);
 }
 
-static int convert(const struct values *v, struct sl_plan *plan, struct sl_error *err)
+static int run_plan(const struct values *v, struct sl_plan *plan, struct sl_buf *out, struct sl_error *err)
 {
     struct sl_run_options o;
     struct sl_job *job = NULL;
@@ -35,41 +35,47 @@ static int convert(const struct values *v, struct sl_plan *plan, struct sl_error
     if (!code)
         code = job_follow(v, job, "convert", err);
     if (!code) {
-        struct sl_buf out = { 0 };
         char *report = v->given[OPT_JSON] ? sl_job_report_json(job) : NULL;
         if (report)
-            sl_buf_printf(&out, "%s\n", report);
+            sl_buf_printf(out, "%s\n", report);
         else
-            summary_text(&out, sl_plan_info(plan), sl_job_summary(job));
+            summary_text(out, sl_plan_info(plan), sl_job_summary(job));
         free(report);
-        code = out_flush(&out);
-        err->code = SL_OK;
-    } else {
-        report_error(err);
     }
     sl_job_free(job);
     return code;
 }
 
-int command_convert(const struct values *v)
+int convert_one(const struct values *v, struct sl_buf *out, struct sl_error *err)
 {
-    struct sl_checkpoint *ck;
+    struct sl_checkpoint *ck = NULL;
     struct sl_plan *plan = NULL;
     struct sl_plan_options o;
-    struct sl_error err = { 0 };
-    int code = open_checkpoint(v, v->args[0], &ck);
-    if (code)
-        return code;
-    code = plan_options(v, ck, v->args[1], &o, &err);
+    struct sl_open_options open;
+    open_options(v, &open);
+    int code = sl_open(v->args[0], &open, &ck, err);
     if (!code)
-        code = sl_plan_make(ck, v->args[1], &o, &plan, &err);
-    if (code) {
-        code = report_error(&err);
-    } else {
+        code = plan_options(v, ck, v->args[1], &o, err);
+    if (!code)
+        code = sl_plan_make(ck, v->args[1], &o, &plan, err);
+    if (!code) {
         notes_to_stderr(sl_plan_info(plan));
-        code = convert(v, plan, &err);
+        code = run_plan(v, plan, out, err);
     }
     sl_plan_free(plan);
     sl_close(ck);
     return code;
+}
+
+int command_convert(const struct values *v)
+{
+    struct sl_buf out = { 0 };
+    struct sl_error err = { 0 };
+    const int code = convert_one(v, &out, &err);
+    if (code) {
+        sl_buf_free(&out);
+        report_error(&err);
+        return code;
+    }
+    return out_flush(&out);
 }

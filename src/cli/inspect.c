@@ -157,6 +157,20 @@ static void number_or_null(struct sl_json *j, const char *key, bool known, int64
         sl_json_null(j);
 }
 
+/* Keys that scripts may rely on: null where the checkpoint does not tell. */
+static const char *const always_shown[] = {
+    "num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads", "num_query_groups", "kv_channels",
+    "vocab_size", "padded_vocab_size", "tie_embeddings", "num_experts",
+};
+
+static bool is_known(const struct sl_checkpoint_info *info, const char *key)
+{
+    for (size_t i = 0; i < info->config_count; i++)
+        if (!strcmp(info->config[i].key, key))
+            return true;
+    return false;
+}
+
 static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *info)
 {
     sl_json_object(j);
@@ -191,6 +205,11 @@ static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *inf
         sl_json_key(j, info->config[i].key);
         sl_json_value(j, info->config[i].value);
     }
+    for (size_t i = 0; i < sizeof always_shown / sizeof *always_shown; i++)
+        if (!is_known(info, always_shown[i])) {
+            sl_json_key(j, always_shown[i]);
+            sl_json_null(j);
+        }
     sl_json_object_end(j);
     sl_json_key(j, "parallel");
     sl_json_object(j);

@@ -1,5 +1,6 @@
 /* main.c: from argv to a command. */
 #include "cli/cli.h"
+#include "base/arena.h"
 #include <stdio.h>
 #include <errno.h>
 #include <locale.h>
@@ -49,9 +50,13 @@ int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "");
     struct values v;
+    struct sl_arena arena = { 0 };
     struct sl_error err = { 0 };
     int code = values_parse(argc, argv, &v, &err);
+    if (!code)
+        code = values_config(&v, &arena, &err);
     code = code ? report_error(&err) : run(&v);
     values_free(&v);
+    sl_arena_free(&arena);
     return code;
 }

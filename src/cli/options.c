@@ -1,6 +1,10 @@
 /* options.c: argv into struct values, by the two tables. */
 #include "cli/cli.h"
+#include "base/arena.h"
 #include "base/io.h"
+#include "base/limits.h"
+#include "base/value.h"
+#include "base/yaml.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -192,4 +196,93 @@ void values_free(struct values *v)
     for (int i = 0; i < OPT_COUNT; i++)
         free(v->list[i]);
     free(v->args);
+}
+
+/* ---- options from files ------------------------------------------------------ */
+
+static const char *value_text(const struct sl_value *v, struct sl_arena *arena)
+{
+    struct sl_buf b = { 0 };
+    if (v->kind == SL_VALUE_STR)
+        return v->s;
+    if (v->kind == SL_VALUE_LIST) {              /* pp-layout: [7, 8, 8, 9] */
+        for (size_t i = 0; i < v->len; i++) {
+            if (i)
+                sl_buf_char(&b, ',');
+            sl_value_print(v->items[i], 256, &b);
+        }
+    } else {
+        sl_value_print(v, 256, &b);
+    }
+    const char *text = b.failed ? NULL : sl_arena_str(arena, b.data ? b.data : "");
+    sl_buf_free(&b);
+    return text;
+}
+
+/* set: [key=value, ..] or {key: value, ..} */
+static int merge_list(struct values *v, const struct option_row *o, const struct sl_value *value, struct sl_arena *arena,
+                      struct sl_error *err)
+{
+    for (size_t i = 0; i < value->len; i++) {
+        const char *text = value_text(value->items[i], arena);
+        if (text && value->kind == SL_VALUE_DICT)
+            text = sl_arena_printf(arena, "%s=%s", value->keys[i]->s ? value->keys[i]->s : "", text);
+        if (!text)
+            return sl_fail_memory(err, 64);
+        const int code = keep_value(v, o, text, err);
+        if (code)
+            return code;
+    }
+    return SL_OK;
+}
+
+static int merge_option(struct values *v, const struct option_row *o, const struct sl_value *value, struct sl_arena *arena,
+                        struct sl_error *err)
+{
+    bool on;
+    if (o->kind == KIND_FLAG) {
+        if (!sl_value_bool(value, &on))
+            return sl_fail(err, SL_USAGE, "", "%s: true or false was expected", o->name);
+        return on ? keep_value(v, o, "", err) : SL_OK;
+    }
+    if (o->kind == KIND_LIST && (value->kind == SL_VALUE_LIST || value->kind == SL_VALUE_DICT))
+        return merge_list(v, o, value, arena, err);
+    const char *text = value_text(value, arena);
+    return text ? keep_value(v, o, text, err) : sl_fail_memory(err, 64);
+}
+
+int values_merge(struct values *v, const struct sl_value *dict, const char *where, struct sl_arena *arena, struct sl_error *err)
+{
+    const unsigned commands = command_find(v->command)->bit;
+    if (dict->kind != SL_VALUE_DICT)
+        return sl_fail(err, SL_USAGE, where, "options are expected as names and values");
+    for (size_t i = 0; i < dict->len; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s", dict->keys[i]->s ? dict->keys[i]->s : "");
+        for (char *p = name; *p; p++)
+            *p = *p == '_' ? '-' : *p;
+        if (!strcmp(name, "source") || !strcmp(name, "target"))
+            continue;
+        const struct option_row *o = option_by_name(name, strlen(name));
+        int code = SL_OK;
+        if (!o || !(o->commands & commands) || o->id == OPT_CONFIG || o->id == OPT_HELP)
+            code = unknown_option(name, strlen(name), commands, err);
+        else if (!v->given[o->id])
+            code = merge_option(v, o, dict->items[i], arena, err);
+        if (code) {
+            if (err && !*err->where)
+                snprintf(err->where, sizeof err->where, "%s", where);
+            return code;
+        }
+    }
+    return SL_OK;
+}
+
+int values_config(struct values *v, struct sl_arena *arena, struct sl_error *err)
+{
+    const struct sl_value *dict;
+    if (!v->given[OPT_CONFIG])
+        return SL_OK;
+    const int code = sl_yaml_load(v->text[OPT_CONFIG], SL_LIMIT_JSON_BYTES, arena, &dict, err);
+    return code ? code : values_merge(v, dict, v->text[OPT_CONFIG], arena, err);
 }

@@ -17,6 +17,10 @@ const struct command_row command_rows[] = {
       "DST appears whole or not at all. An interrupted run goes on with --resume.", command_convert },
     { "verify", IN_VERIFY, "A B", 2, 2, "do two checkpoints hold the same weights, bit for bit",
       "The two may be in different layouts. Exits 1 when they differ.", command_verify },
+    { "diff", IN_DIFF, "A B", 2, 2, "per weight: equal, or how far apart; and configuration differences",
+      "The two may be in different layouts. Exits 1 when they differ.", command_diff },
+    { "batch", IN_BATCH, "FILE", 1, 1, "run the conversions listed in a JSON or YAML file",
+      "A failed conversion does not stop the others; the exit status is the worst of them.", command_batch },
     { "models", IN_MODELS, "[NAME]", 0, 1, "the families and known models (presets), with their sources",
       "NAME is a word for --model, or a family.", command_models },
     { "demo", IN_DEMO, "DIR", 1, 1, "write a small sample checkpoint to play with",
@@ -27,12 +31,12 @@ const struct command_row command_rows[] = {
 const size_t command_row_count = sizeof command_rows / sizeof command_rows[0];
 
 #define TARGETING (IN_PLAN | IN_CONVERT)
-#define RUNNING (IN_CONVERT | IN_VERIFY)
+#define RUNNING (IN_CONVERT | IN_VERIFY | IN_DIFF)
 
 const struct option_row option_rows[] = {
     { OPT_HELP, "help", 'h', KIND_FLAG, NULL, 0, 0, IN_ALL, "show this help" },
     { OPT_VERSION, "version", 'V', KIND_FLAG, NULL, 0, 0, IN_TUI, "show the version" },
-    { OPT_JSON, "json", 'j', KIND_FLAG, NULL, 0, 0, IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_MODELS,
+    { OPT_JSON, "json", 'j', KIND_FLAG, NULL, 0, 0, IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_MODELS | IN_DIFF | IN_BATCH,
       "one JSON document on standard output" },
     { OPT_ASCII, "ascii", 'A', KIND_FLAG, NULL, 0, 0, IN_TUI, "draw with ASCII only" },
 
@@ -67,7 +71,8 @@ const struct option_row option_rows[] = {
     { OPT_RESUME, "resume", 0, KIND_FLAG, NULL, 0, 0, IN_CONVERT, "go on with an interrupted run of the same plan" },
     { OPT_FORCE, "force", 'f', KIND_FLAG, NULL, 0, 0, IN_CONVERT, "replace an existing target" },
     { OPT_REPORT, "report", 0, KIND_TEXT, "FILE", 0, 0, IN_CONVERT, "validation report (default DST/shardlens-report.json)" },
-    { OPT_PROGRESS, "progress", 0, KIND_CHOICE, "auto|bar|plain|json|none", 0, 0, RUNNING | IN_CHECK, "progress on standard error (default auto)" },
+    { OPT_PROGRESS, "progress", 0, KIND_CHOICE, "auto|bar|plain|json|none", 0, 0, RUNNING | IN_CHECK | IN_BATCH, "progress on standard error (default auto)" },
+    { OPT_CONFIG, "config", 'c', KIND_TEXT, "FILE", 0, 0, TARGETING, "options from a JSON or YAML file; the command line wins" },
 
     { OPT_RANK, "rank", 'r', KIND_TEXT, "tp=N,pp=N", 0, 0, IN_LS | IN_SHOW, "only these ranks" },
     { OPT_SORT, "sort", 0, KIND_CHOICE, "name|size|file", 0, 0, IN_LS, "order (default file)" },

@@ -1,0 +1,200 @@
+/* diff.c: how far two checkpoints are apart, weight by weight. */
+#include "cli/cli.h"
+#include "base/json.h"
+#include "base/value.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- configuration ------------------------------------------------------------ */
+
+/* What says where a checkpoint came from, not what the model is. */
+static bool is_place(const char *key)
+{
+    return !strcmp(key, "tokenizer_model") || !strcmp(key, "padded_vocab_size") || !strcmp(key, "transformer_impl");
+}
+
+typedef void give_setting(void *arg, const char *key, const struct sl_value *a, const struct sl_value *b);
+
+static void config_differences(const struct sl_checkpoint *a, const struct sl_checkpoint *b, give_setting *give, void *arg)
+{
+    const struct sl_checkpoint_info *x = sl_info(a);
+    for (size_t i = 0; i < x->config_count; i++) {
+        const struct sl_setting *other = sl_config_get(b, x->config[i].key);
+        if (other && !is_place(x->config[i].key) && !sl_value_equal(x->config[i].value, other->value))
+            give(arg, x->config[i].key, x->config[i].value, other->value);
+    }
+}
+
+static void setting_text(void *arg, const char *key, const struct sl_value *a, const struct sl_value *b)
+{
+    struct sl_buf *out = arg;
+    sl_buf_printf(out, "~ config %s  ", key);
+    sl_value_print(a, 60, out);
+    sl_buf_str(out, "  against  ");
+    sl_value_print(b, 60, out);
+    sl_buf_char(out, '\n');
+}
+
+static void setting_json(void *arg, const char *key, const struct sl_value *a, const struct sl_value *b)
+{
+    struct sl_json *j = arg;
+    sl_json_object(j);
+    sl_json_kstr(j, "key", key);
+    sl_json_key(j, "a");
+    sl_json_value(j, a);
+    sl_json_key(j, "b");
+    sl_json_value(j, b);
+    sl_json_object_end(j);
+}
+
+/* ---- weights --------------------------------------------------------------------- */
+
+static bool is_equal(const struct sl_summary *s)
+{
+    return !s->different && !s->only_a && !s->only_b;
+}
+
+static int worst_first(const void *x, const void *y)
+{
+    const struct sl_result *a = *(const struct sl_result *const *)x, *b = *(const struct sl_result *const *)y;
+    if (a->relative > b->relative || a->relative < b->relative)
+        return a->relative > b->relative ? -1 : 1;
+    return sl_text_natural(a->name, b->name);
+}
+
+static void result_text(struct sl_buf *b, const struct sl_result *r)
+{
+    if (r->status != SL_RESULT_DIFFERENT) {
+        sl_buf_printf(b, "! %-36s %s\n", r->name, sl_result_status_name(r->status));
+        return;
+    }
+    sl_buf_printf(b, "! %-36s %-10.4g %-10.4g %-10.4g %-9.6f %llu of %llu", r->name, r->max_abs, r->mean_abs, r->relative, r->cosine,
+                  (unsigned long long)r->different, (unsigned long long)r->stats.count);
+    if (r->a_file)
+        sl_buf_printf(b, "  first at A %s+%llu, B %s+%llu", r->a_file, (unsigned long long)r->a_offset, r->b_file,
+                      (unsigned long long)r->b_offset);
+    sl_buf_char(b, '\n');
+}
+
+static void diff_text(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
+{
+    const struct sl_summary *s = sl_job_summary(job);
+    const size_t count = sl_result_count(job);
+    const struct sl_result **rows = calloc(count + 1, sizeof *rows);
+    size_t kept = 0;
+    char bytes[32];
+    for (size_t i = 0; rows && i < count; i++)
+        if (sl_result_at(job, i)->status != SL_RESULT_EQUAL)
+            rows[kept++] = sl_result_at(job, i);
+    if (kept) {
+        qsort(rows, kept, sizeof *rows, worst_first);
+        sl_buf_printf(b, "  %-36s %-10s %-10s %-10s %-9s %s\n", "weight", "max |d|", "mean |d|", "relative", "cosine", "elements that differ");
+    }
+    for (size_t i = 0; i < kept; i++)
+        result_text(b, rows[i]);
+    free(rows);
+    config_differences(x, y, setting_text, b);
+    sl_buf_printf(b, "%s %llu equal, %llu different, %llu only in A, %llu only in B; %s compared\n", is_equal(s) ? "=" : "!",
+                  (unsigned long long)s->equal, (unsigned long long)s->different, (unsigned long long)s->only_a,
+                  (unsigned long long)s->only_b, sl_text_bytes(s->bytes, bytes, sizeof bytes));
+}
+
+static void place_json(struct sl_json *j, const char *key, const char *file, uint64_t offset)
+{
+    sl_json_key(j, key);
+    sl_json_object(j);
+    sl_json_kstr(j, "file", file);
+    sl_json_kuint(j, "offset", offset);
+    sl_json_object_end(j);
+}
+
+static void result_json(struct sl_json *j, const struct sl_result *r)
+{
+    sl_json_object(j);
+    sl_json_kstr(j, "name", r->name);
+    sl_json_kstr(j, "dtype", sl_dtype_label(r->dtype));
+    shape_json(j, "shape", r->shape, r->ndim);
+    sl_json_kstr(j, "status", sl_result_status_name(r->status));
+    sl_json_kuint(j, "different", r->different);
+    sl_json_kdouble(j, "max_abs", r->max_abs);
+    sl_json_kdouble(j, "mean_abs", r->mean_abs);
+    sl_json_kdouble(j, "relative", r->relative);
+    sl_json_kdouble(j, "cosine", r->cosine);
+    sl_json_key(j, "first_different");
+    if (r->first_different == UINT64_MAX) {
+        sl_json_null(j);
+    } else {
+        sl_json_object(j);
+        sl_json_kuint(j, "element", r->first_different);
+        if (r->a_file)
+            place_json(j, "a", r->a_file, r->a_offset);
+        if (r->b_file)
+            place_json(j, "b", r->b_file, r->b_offset);
+        sl_json_object_end(j);
+    }
+    sl_json_object_end(j);
+}
+
+static void diff_json(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
+{
+    const struct sl_summary *s = sl_job_summary(job);
+    struct sl_json j;
+    sl_json_begin(&j, b, 2);
+    sl_json_object(&j);
+    sl_json_kbool(&j, "equal", is_equal(s));
+    sl_json_key(&j, "summary");
+    sl_json_object(&j);
+    sl_json_kuint(&j, "equal", s->equal);
+    sl_json_kuint(&j, "different", s->different);
+    sl_json_kuint(&j, "only_a", s->only_a);
+    sl_json_kuint(&j, "only_b", s->only_b);
+    sl_json_kuint(&j, "bytes", s->bytes);
+    sl_json_kdouble(&j, "seconds", s->seconds);
+    sl_json_object_end(&j);
+    sl_json_key(&j, "params");
+    sl_json_array(&j);
+    for (size_t i = 0; i < sl_result_count(job); i++)
+        result_json(&j, sl_result_at(job, i));
+    sl_json_array_end(&j);
+    sl_json_key(&j, "config");
+    sl_json_array(&j);
+    config_differences(x, y, setting_json, &j);
+    sl_json_array_end(&j);
+    sl_json_object_end(&j);
+    sl_buf_char(b, '\n');
+}
+
+int command_diff(const struct values *v)
+{
+    struct sl_checkpoint *a = NULL, *b = NULL;
+    struct sl_job *job = NULL;
+    struct sl_error err = { 0 };
+    struct sl_run_options o;
+    run_options(v, &o);
+    int code = open_checkpoint(v, v->args[0], &a);
+    if (!code)
+        code = open_checkpoint(v, v->args[1], &b);
+    if (!code) {
+        code = sl_diff_start(a, b, &o, &job, &err);
+        if (!code)
+            code = job_follow(v, job, "diff", &err);
+        if (code && code != SL_NO)
+            report_error(&err);
+    }
+    if (job && (code == SL_OK || code == SL_NO)) {
+        struct sl_buf out = { 0 };
+        if (v->given[OPT_JSON])
+            diff_json(&out, job, a, b);
+        else
+            diff_text(&out, job, a, b);
+        const bool equal = is_equal(sl_job_summary(job));
+        code = out_flush(&out);
+        if (!code && !equal)
+            code = SL_NO;
+    }
+    sl_job_free(job);
+    sl_close(b);
+    sl_close(a);
+    return code;
+}
