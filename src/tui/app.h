@@ -1,0 +1,310 @@
+/* app.h: the state of the TUI. One thread, the one that draws, owns all of it;
+ * background work reaches it through jobs.h only.
+ */
+#ifndef SL_TUI_APP_H
+#define SL_TUI_APP_H
+
+#include "base/text.h"
+#include "tui/cells.h"
+#include "tui/jobs.h"
+#include "tui/keys.h"
+#include "tui/list.h"
+#include "tui/prompt.h"
+#include "tui/tree.h"
+#include "tui/tui.h"
+
+/* ---- what was opened: shared by the screens and by jobs that still read it --- */
+
+#define MOST_KINDS 12
+struct kind_total { const char *kind; uint64_t bytes; size_t tensors; };
+struct opened {
+    struct sl_checkpoint *ck;
+    const struct sl_checkpoint_info *info;
+    struct tree trees[TREE_MODES];
+    struct kind_total kinds[MOST_KINDS];  /* largest first */
+    size_t kind_count;
+    int users;                            /* the app and unfinished jobs; freed by the last */
+};
+struct opened *opened_use(struct opened *o);
+void opened_drop(struct opened *o);       /* NULL is fine */
+
+enum load { LOAD_BUSY, LOAD_DONE, LOAD_FAILED };
+
+/* ---- per screen -------------------------------------------------------------- */
+
+enum overview_panel { PANEL_FINDING, PANEL_EVIDENCE, PANEL_CONFIG, PANEL_COUNT };
+struct overview_state { size_t rank, fold_cols, fold_rows; struct list files; enum overview_panel panel; bool card; int scroll; };
+
+struct tensors_state {
+    enum tree_mode mode;
+    char filter[256];
+    uint32_t before;                      /* node selected when the search began */
+    char filter_before[256];
+};
+
+/* Statistics of one logical tensor: the whole and every piece. */
+#define MOST_COLUMNS 64                   /* pieces with statistics of their own */
+struct stats_column { size_t tensor; bool done; struct sl_stats stats; uint64_t checksum; };
+struct stats_result {
+    ptrdiff_t logical;                    /* which tensor asked: never the row under the cursor */
+    bool done, failed;
+    struct sl_error error;
+    bool whole_known;                     /* pieces together are the whole, once */
+    struct sl_stats whole;
+    bool histogram_done;
+    struct sl_histogram histogram;
+    struct stats_column columns[MOST_COLUMNS];
+    size_t column_count, piece_count;
+    uint64_t bytes;                       /* read */
+    double seconds;
+    uint64_t used;                        /* when it was last looked at */
+};
+#define KEPT_STATS 32
+#define VALUES_PAGE 512
+struct values_result {
+    size_t tensor; uint64_t first; size_t count;
+    bool done, failed;
+    struct sl_error error;
+    unsigned char bytes[VALUES_PAGE * 16];
+};
+struct inspect_state {
+    ptrdiff_t logical;                    /* -1: none chosen yet */
+    size_t column;                        /* selected piece */
+    bool values, linear;
+    uint64_t first;                       /* first value shown */
+    int scroll;
+    struct stats_result *kept[KEPT_STATS];
+    struct task *running;                 /* the stats task that is under way */
+    struct values_result *shown;
+    struct task *reading;
+    const struct sl_slice_info *slices; size_t slice_count; size_t slices_of; bool slices_known;
+    struct task *slicing;
+    size_t page;                          /* values on a page as last drawn */
+    uint64_t clock;                       /* counts looks, for what to forget first */
+};
+
+enum map_side { MAP_TARGETS, MAP_SOURCES, MAP_LEFT_OUT, MAP_SIDES };
+struct map_state {
+    enum map_side side;
+    struct list lists[MAP_SIDES];
+    size_t *rows[MAP_SIDES];              /* what the filter leaves; NULL: all */
+    bool in_pieces; int scroll;           /* arrows scroll the pieces */
+    char wanted[512];                     /* tensor to select once a plan is there, "" */
+    char filter[256];
+    const struct sl_plan *pieces_plan;    /* the pieces below belong to this plan and target */
+    size_t pieces_target;
+    struct sl_piece_info *pieces; size_t piece_count, piece_total;
+};
+
+enum exists_choice { EXISTS_REFUSE, EXISTS_RESUME, EXISTS_REPLACE, EXISTS_COUNT };
+enum field {
+    FIELD_SOURCE, FIELD_MODEL, FIELD_SET, FIELD_HF_CONFIG, FIELD_FORMAT, FIELD_DTYPE, FIELD_PLACE, FIELD_EXISTS, FIELD_SHARD_SIZE,
+    FIELD_VERIFY, FIELD_MEMORY, FIELD_THREADS, FIELD_START, FIELD_COUNT
+};
+#define LONGEST_FIELD 1024
+struct convert_state {
+    struct list list;                     /* of fields */
+    char text[FIELD_COUNT][LONGEST_FIELD];
+    int choice[FIELD_COUNT];
+    bool place_given;                     /* by the user */
+    int place_number;                     /* else: the how manieth suggestion */
+};
+
+/* A plan, and what is known of its place. Owned by the app, or by a run. */
+struct planned {
+    struct sl_plan *plan;
+    const struct sl_plan_info *info;
+    bool exists;                          /* something is at the target's path */
+    bool parent_missing;
+};
+void planned_free(struct planned *p);
+
+enum plan_state { PLAN_NONE, PLAN_BUSY, PLAN_DONE, PLAN_FAILED };
+
+#define HISTORY 120                       /* samples of the rate, one a second */
+#define TICKER 32
+struct run_state {
+    enum { RUN_NONE, RUN_STARTING, RUN_GOING, RUN_DONE, RUN_FAILED } state;
+    struct opened *opened;                /* the source, in use until the run is freed */
+    struct planned plan;
+    struct sl_job *job;
+    struct sl_progress progress;
+    struct sl_error error;
+    double history[HISTORY]; int history_count;
+    double history_seconds; uint64_t history_bytes;
+    uint8_t *seen; size_t seen_count;     /* status of each result when last looked */
+    size_t ticker[TICKER]; size_t ticker_count;   /* newest first */
+    size_t bad[TICKER]; size_t bad_count;
+    enum sl_verify_mode verify;
+    bool force, resume;
+    bool stopping;
+    int stop_code;
+};
+
+struct report_state { struct list list; bool all; size_t *order; size_t order_count; };
+
+/* ---- the app ------------------------------------------------------------------- */
+
+struct app {
+    const struct sl_tui_options *options;
+    struct sl_open_options open;          /* as it stands now; strings in convert.text */
+    const char *sets[64];
+    char set_text[LONGEST_FIELD];
+    struct jobs *jobs;
+    struct canvas canvas;
+    uint64_t now_ns, started_ns, first_screen_ns;
+
+    enum screen_id screen, before_help;
+    enum load load;
+    struct sl_error open_error;
+    struct opened *opened;                /* NULL until LOAD_DONE */
+    struct task *opening;
+    char **names; size_t name_count, name_total;   /* what lies in the folder, while headers are read */
+
+    struct sl_job *check;                 /* runs or has run; its findings replace those of opening */
+    const struct sl_check_result *checked;
+    struct sl_progress check_progress;
+    bool check_deep, check_going, check_starting;
+    size_t finding;                       /* the current one */
+
+    struct overview_state overview;
+    struct tensors_state tensors;
+    struct inspect_state inspect;
+    struct map_state map;
+    struct convert_state convert;
+    enum plan_state plan_state;
+    struct planned plan;
+    struct task *planning;
+    uint64_t plan_number;                 /* results of older numbers are dropped */
+    struct sl_error plan_error;
+    struct run_state run;
+    struct report_state report;
+    struct list help;
+
+    struct prompt prompt;
+    char message[512];
+    enum style message_style;
+    struct sl_buf copy;                   /* text for the terminal's clipboard, taken by screen.c */
+    bool quit, suspend, redraw;
+    int exit_code;                        /* 128+n when a signal ended it */
+};
+
+/* app.c */
+struct app *app_new(const struct sl_tui_options *options, struct sl_error *err);
+void app_free(struct app *app);
+void app_key(struct app *app, int key);
+/* Applies finished work and looks at running jobs; true if something changed. */
+bool app_update(struct app *app);
+/* A signal: stops a running conversion in order, then quits. */
+void app_signal(struct app *app, int number);
+bool app_busy(const struct app *app);           /* something is under way that will change the screen */
+bool app_working(const struct app *app);        /* the same without a running conversion */
+void app_say(struct app *app, enum style style, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void app_go(struct app *app, enum screen_id screen);
+void app_reopen(struct app *app);
+/* The command line that gives the same facts as the current screen. */
+void app_command(const struct app *app, struct sl_buf *out);
+/* A word of a command line, quoted for the shell where it must be. */
+void shell_word(struct sl_buf *out, const char *word);
+
+/* frame.c: the whole screen */
+void app_draw(struct app *app);
+/* One row of label and text, used by several screens. */
+void draw_command(struct app *app, struct pane p);
+
+/* findings.c */
+size_t finding_count(const struct app *app);
+const struct sl_problem *finding_at(const struct app *app, size_t index);
+size_t finding_tally(const struct app *app, enum sl_severity severity);
+enum style severity_style(enum sl_severity severity);
+char severity_sign(enum sl_severity severity);
+int draw_card(struct app *app, struct pane p, const struct sl_problem *problem, int scroll);
+void card_text(const struct sl_problem *problem, struct sl_buf *out);
+void draw_verdict(struct app *app, struct pane p);
+const char *headers_read(const struct app *app, char *out, size_t room);
+const char *values_read(const struct app *app, char *out, size_t room);
+
+/* Signs of state, the same on all screens: = ~ ! - . o */
+char rank_sign(const struct app *app, const struct sl_rank *rank);
+enum style sign_style(char sign);
+char piece_sign(const struct app *app, size_t tensor);
+char logical_sign(const struct app *app, size_t logical);
+char result_sign(enum sl_result_status status);
+const char *rank_text(const struct app *app, int32_t rank, char *out, size_t room);
+const char *piece_place(const struct app *app, size_t tensor, char *out, size_t room);   /* "tp0 pp1" or its file */
+
+/* One struct a screen. draw gets the body; keys come through key_rows. */
+struct screen_ops {
+    void (*draw)(struct app *app, struct pane body);
+    void (*move)(struct app *app, int rows, int cols, bool page);  /* arrows, pages; +-1 */
+    void (*end)(struct app *app, bool last);                 /* g, G */
+    void (*enter)(struct app *app);
+    void (*space)(struct app *app);
+    void (*tab)(struct app *app, int step);
+    bool (*back)(struct app *app);                           /* Esc; false: nothing to leave */
+    void (*command)(const struct app *app, struct sl_buf *out);
+    const char *(*crumb)(const struct app *app, char *out, size_t room);
+    void (*opened)(struct app *app);                         /* shown now */
+};
+extern const struct screen_ops overview_ops, tensors_ops, inspect_ops, map_ops, convert_ops, run_ops, report_ops, help_ops;
+extern const struct screen_ops *const screen_ops[SCREEN_COUNT];
+
+/* actions, by file */
+void act_screen_1(struct app *app); void act_screen_2(struct app *app); void act_screen_3(struct app *app);
+void act_screen_4(struct app *app); void act_screen_5(struct app *app); void act_screen_6(struct app *app);
+void act_screen_7(struct app *app); void act_screen_8(struct app *app); void act_help(struct app *app);
+void act_up(struct app *app); void act_down(struct app *app); void act_left(struct app *app); void act_right(struct app *app);
+void act_page_up(struct app *app); void act_page_down(struct app *app); void act_first(struct app *app); void act_last(struct app *app);
+void act_enter(struct app *app); void act_space(struct app *app); void act_tab(struct app *app); void act_back_tab(struct app *app);
+void act_back(struct app *app); void act_quit(struct app *app); void act_copy(struct app *app); void act_save(struct app *app);
+void act_redraw(struct app *app); void act_suspend(struct app *app); void act_interrupt(struct app *app);
+void act_next_finding(struct app *app); void act_previous_finding(struct app *app);
+void act_search(struct app *app); void act_next_match(struct app *app); void act_previous_match(struct app *app);
+void act_reread(struct app *app); void act_deep_check(struct app *app);
+void act_explain(struct app *app);                                                    /* overview.c */
+void act_fold_all(struct app *app); void act_sort(struct app *app); void act_map_tensor(struct app *app);   /* tensors.c */
+void act_values(struct app *app); void act_scale(struct app *app);                    /* inspect.c */
+void act_layer_up(struct app *app); void act_layer_down(struct app *app);
+void act_start(struct app *app); void act_edit(struct app *app);                      /* convert.c */
+void act_pause(struct app *app); void act_stop(struct app *app);                      /* run.c */
+void act_report_all(struct app *app);                                                 /* report.c */
+
+/* inspect.c */
+void inspect_show(struct app *app, ptrdiff_t logical);
+void inspect_forget(struct app *app);
+struct stats_result *stats_of(const struct app *app, ptrdiff_t logical);
+/* tensors.c */
+void tensors_ready(struct app *app);
+void tensors_filter(struct app *app, const char *text);
+void tensors_step_match(struct app *app, int step);
+bool tensors_select(struct app *app, const char *name);
+/* map.c */
+const struct planned *map_plan(const struct app *app);   /* the plan to show, NULL */
+void map_ready(struct app *app);                          /* a plan is there */
+void map_forget(struct app *app);
+void map_filter(struct app *app, const char *text);
+void map_step_match(struct app *app, int step);
+/* convert.c, planning.c */
+void convert_begin(struct app *app);
+void convert_plan(struct app *app);                       /* plans anew with the fields as they are */
+bool convert_place_taken(struct app *app);                /* suggests another; false: it stays */
+void convert_options(const struct app *app, struct sl_run_options *options);
+int convert_plan_options(const struct app *app, struct sl_plan_options *options, struct sl_error *err);
+void plan_begin(struct app *app);
+const char *convert_blocked(struct app *app, char *out, size_t room);   /* why START is off, NULL when it is on */
+void convert_command(const struct app *app, struct sl_buf *out);
+/* run.c */
+void run_begin(struct app *app);
+bool run_update(struct app *app);
+bool run_going(const struct app *app);
+void run_forget(struct app *app);
+const char *run_rate(const struct app *app, char *out, size_t room);
+/* report.c */
+void report_ready(struct app *app);
+void report_save(struct app *app, const char *path);
+void report_text(const struct app *app, struct sl_buf *out);
+
+/* time.c: durations and rates for people */
+const char *duration_text(double seconds, char *out, size_t room);   /* "1:21", "2 h 05" */
+const char *rate_text(double bytes_per_second, char *out, size_t room);
+#endif

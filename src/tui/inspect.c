@@ -1,0 +1,449 @@
+/* inspect.c: one tensor: statistics rank by rank, histogram, values. */
+#include "tui/inspect.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct sl_logical *shown(const struct app *app)
+{
+    return app->opened && app->inspect.logical >= 0 ? sl_logical_at(app->opened->ck, (size_t)app->inspect.logical) : NULL;
+}
+
+void inspect_show(struct app *app, ptrdiff_t logical)
+{
+    struct inspect_state *s = &app->inspect;
+    if (s->logical != logical) {
+        s->logical = logical;
+        s->column = 0;
+        s->first = 0;
+        s->scroll = 0;
+    }
+    app_go(app, SCREEN_INSPECT);
+}
+
+/* ---- statistics ------------------------------------------------------------------------ */
+
+static void number(double v, char *out, size_t room)
+{
+    snprintf(out, room, "%.4g", v);
+}
+static void st_rms(const struct sl_stats *s, char *out, size_t room) { number(s->rms, out, room); }
+static void st_mean(const struct sl_stats *s, char *out, size_t room) { number(s->mean, out, room); }
+static void st_std(const struct sl_stats *s, char *out, size_t room) { number(s->std, out, room); }
+static void st_min(const struct sl_stats *s, char *out, size_t room) { number(s->min, out, room); }
+static void st_max(const struct sl_stats *s, char *out, size_t room) { number(s->max, out, room); }
+static void st_zeros(const struct sl_stats *s, char *out, size_t room) { snprintf(out, room, "%llu", (unsigned long long)s->zeros); }
+static void st_nan(const struct sl_stats *s, char *out, size_t room)
+{
+    snprintf(out, room, "%llu %llu", (unsigned long long)s->nan, (unsigned long long)s->inf);
+}
+static void st_count(const struct sl_stats *s, char *out, size_t room) { snprintf(out, room, "%llu", (unsigned long long)s->count); }
+
+static const struct { const char *label; void (*text)(const struct sl_stats *, char *, size_t); } stat_rows[] = {
+    { "rms", st_rms },     { "mean", st_mean },    { "std", st_std },        { "min", st_min },
+    { "max", st_max },     { "zeros", st_zeros },  { "nan inf", st_nan },    { "elements", st_count },
+};
+#define STAT_ROWS ((int)(sizeof stat_rows / sizeof stat_rows[0]))
+#define COLUMN 11
+
+static void draw_column(struct pane p, int col, const struct sl_stats *s, bool bad)
+{
+    char text[32];
+    for (int i = 0; i < STAT_ROWS; i++) {
+        stat_rows[i].text(s, text, sizeof text);
+        pane_right(p, 1 + i, col + COLUMN - 1, bad && stat_rows[i].text == st_nan ? STYLE_WARN : STYLE_TEXT, text);
+    }
+}
+
+static const char *column_name(const struct app *app, size_t tensor, char *out, size_t room)
+{
+    const struct sl_tensor *t = sl_tensor_at(app->opened->ck, tensor);
+    const struct sl_checkpoint_info *info = app->opened->info;
+    if (t->rank >= 0 && (size_t)t->rank < info->rank_count && info->parallel.ep <= 1 && info->parallel.pp <= 1)
+        snprintf(out, room, "tp%d", info->ranks[t->rank].tp);
+    else
+        piece_place(app, tensor, out, room);
+    return out;
+}
+
+static void draw_statistics(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    const struct stats_result *r = stats_of(app, app->inspect.logical);
+    char name[64];
+    int per_page = (p.cols - 9) / COLUMN - 1;
+    size_t fit = per_page > 0 ? (size_t)per_page : 0, first = fit && app->inspect.column >= fit ? app->inspect.column - fit + 1 : 0;
+    for (int i = 0; i < STAT_ROWS; i++)
+        pane_text(p, 1 + i, 0, STYLE_HEAD, stat_rows[i].label);
+    pane_text(p, 1 + STAT_ROWS, 0, STYLE_HEAD, "xxh3");
+    pane_right(p, 0, 9 + COLUMN - 1, STYLE_HEAD, "whole");
+    if (r && r->done && r->whole_known)
+        draw_column(p, 9, &r->whole, r->whole.nan || r->whole.inf);
+    else
+        pane_right(p, 1, 9 + COLUMN - 1, STYLE_DIM, r && r->done ? "not known" : r && r->failed ? "failed" : "reading");
+    for (size_t i = first; i < l->piece_count && i < first + fit; i++) {
+        int col = 9 + COLUMN * (int)(i - first + 1);
+        char head[80];
+        column_name(app, l->pieces[i], name, sizeof name);
+        bool selected = i == app->inspect.column;
+        snprintf(head, sizeof head, selected ? "[%.8s]" : "%.9s ", name);
+        pane_right(p, 0, col + COLUMN, selected ? STYLE_SELECTED : STYLE_HEAD, head);
+        if (selected)
+            pane_cursor(p, 0, col + COLUMN - 1, false);
+        if (!r || i >= r->column_count || !r->columns[i].done) {
+            pane_right(p, 1, col + COLUMN - 1, STYLE_DIM, r && i >= r->column_count ? "not read" : "..");
+            continue;
+        }
+        draw_column(p, col, &r->columns[i].stats, r->columns[i].stats.nan || r->columns[i].stats.inf);
+        snprintf(head, sizeof head, "%04llx..%02llx", (unsigned long long)(r->columns[i].checksum >> 48),
+                 (unsigned long long)(r->columns[i].checksum & 0xff));
+        pane_right(p, 1 + STAT_ROWS, col + COLUMN - 1, STYLE_TEXT, head);
+    }
+}
+
+/* "copies: 4, equal to the bit"; pieces of one tp rank must be equal, and all of a copied tensor. */
+static void draw_copies(struct app *app, struct pane p, int row, const struct sl_logical *l)
+{
+    const struct stats_result *r = stats_of(app, app->inspect.logical);
+    if (l->split != SL_COPY || !r)
+        return;
+    size_t read = 0, equal = 0;
+    for (size_t i = 0; i < r->column_count; i++) {
+        read += r->columns[i].done;
+        equal += r->columns[i].done && r->columns[i].checksum == r->columns[0].checksum;
+    }
+    if (read < 2)
+        return;
+    if (equal == read)
+        pane_printf(p, row, 0, STYLE_GOOD, "= %zu of %zu copies read, equal to the bit", read, l->piece_count);
+    else
+        pane_printf(p, row, 0, STYLE_BAD, "! %zu of %zu copies differ from the first", read - equal, read);
+}
+
+static void draw_progress(struct app *app, struct pane p, int row)
+{
+    const struct stats_result *r = stats_of(app, app->inspect.logical);
+    char done[32], all[32], rate[40];
+    uint64_t total = 0, read = inspect_reading(app);
+    if (!r)
+        return;
+    if (r->failed) {
+        pane_printf(p, row, 0, STYLE_BAD, "! %s: %s", r->error.where, r->error.message);
+        return;
+    }
+    if (r->done) {
+        if (r->seconds > 0.05 && !app->options->frozen)
+            pane_printf(p, row, 0, STYLE_DIM, "read at %s", rate_text((double)r->bytes / r->seconds, rate, sizeof rate));
+        return;
+    }
+    for (size_t i = 0; i < r->column_count; i++)
+        total += sl_tensor_at(app->opened->ck, r->columns[i].tensor)->bytes;
+    read += r->bytes;
+    int col = pane_printf(p, row, 0, STYLE_DIM, "reading %s of %s ", sl_text_bytes(read < total ? read : total, done, sizeof done),
+                          sl_text_bytes(total, all, sizeof all));
+    pane_bar(p, row, col, p.cols - col > 30 ? 30 : p.cols - col, STYLE_ACCENT, total ? (double)read / (double)total : 0);
+}
+
+/* ---- histogram --------------------------------------------------------------------------------- */
+
+static void draw_histogram(struct app *app, struct pane p)
+{
+    const struct stats_result *r = stats_of(app, app->inspect.logical);
+    if (p.rows < 4 || p.cols < 16)
+        return;
+    pane_printf(p, 0, 0, STYLE_HEAD, "histogram of the whole, %s counts", app->inspect.linear ? "linear" : "log");
+    if (!r || !r->histogram_done) {
+        pane_text(p, 1, 0, STYLE_DIM, r && r->done ? "no finite values to count" : r && r->failed ? "" : "reading");
+        return;
+    }
+    int group = p.cols >= SL_HISTOGRAM_BINS ? 1 : p.cols >= SL_HISTOGRAM_BINS / 2 ? 2 : 4, height = p.rows - 2;
+    height = height > 12 ? 12 : height;
+    uint64_t bins[SL_HISTOGRAM_BINS] = { 0 }, most = 1;
+    for (int i = 0; i < SL_HISTOGRAM_BINS; i++) {
+        bins[i / group] += r->histogram.bins[i];
+        most = bins[i / group] > most ? bins[i / group] : most;
+    }
+    int columns = SL_HISTOGRAM_BINS / group;
+    for (int i = 0; i < columns; i++) {
+        double part = app->inspect.linear ? (double)bins[i] / (double)most : log1p((double)bins[i]) / log1p((double)most);
+        int eighths = (int)ceil(part * height * 8);
+        for (int row = 0; row < height; row++) {
+            int level = eighths - row * 8;
+            if (level > 0)
+                pane_column(p, height - row, i, STYLE_ACCENT, level);
+        }
+    }
+    char text[32];
+    number(r->histogram.lo, text, sizeof text);
+    pane_text(p, height + 1, 0, STYLE_DIM, text);
+    number(r->histogram.hi, text, sizeof text);
+    pane_right(p, height + 1, columns, STYLE_DIM, text);
+    snprintf(text, sizeof text, "most %llu", (unsigned long long)most);
+    pane_text(p, height + 1, columns / 2 - (int)strlen(text) / 2, STYLE_DIM, text);
+}
+
+/* ---- values and slices ------------------------------------------------------------------------------ */
+
+static void index_text(const struct sl_tensor *t, uint64_t element, char *out, size_t room)
+{
+    uint64_t at[8];
+    size_t used = 0;
+    if (t->ndim == 0 || t->ndim > 8) {
+        snprintf(out, room, "%llu", (unsigned long long)element);
+        return;
+    }
+    for (uint32_t i = t->ndim; i-- > 0;) {
+        uint64_t size = t->shape[i] > 0 ? (uint64_t)t->shape[i] : 1;
+        at[i] = element % size;
+        element /= size;
+    }
+    for (uint32_t i = 0; i < t->ndim && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%llu", i ? "," : "[", (unsigned long long)at[i]);
+    if (used < room)
+        snprintf(out + used, room - used, "]");
+}
+
+static void draw_values(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    struct inspect_state *s = &app->inspect;
+    const struct sl_tensor *t = sl_tensor_at(app->opened->ck, l->pieces[s->column]);
+    const struct values_result *r = s->shown;
+    char place[64], index[96], value[32];
+    pane_printf(p, 0, 0, STYLE_HEAD, "values of %s, element %llu of %llu", column_name(app, l->pieces[s->column], place, sizeof place),
+                (unsigned long long)s->first, (unsigned long long)t->count);
+    int label = p.cols >= 60 ? 16 : 10, per_row = (p.cols - label) / COLUMN;
+    per_row = per_row < 1 ? 1 : per_row > 8 ? 8 : per_row;
+    s->page = (size_t)per_row * (size_t)(p.rows > 2 ? p.rows - 1 : 1);
+    if (!r || r->tensor != l->pieces[s->column] || r->first != s->first) {
+        pane_text(p, 1, 0, STYLE_DIM, t->count ? "reading" : "it has no elements");
+        return;
+    }
+    if (r->failed) {
+        pane_wrap(p, 1, 0, STYLE_BAD, r->error.message);
+        return;
+    }
+    size_t size = (size_t)(t->bytes / t->count);
+    for (int row = 1; row < p.rows; row++)
+        for (int i = 0; i < per_row; i++) {
+            size_t at = (size_t)(row - 1) * (size_t)per_row + (size_t)i;
+            if (at >= r->count)
+                return;
+            if (i == 0) {
+                index_text(t, r->first + at, index, sizeof index);
+                pane_textw(p, row, 0, label - 1, STYLE_DIM, index);
+            }
+            snprintf(value, sizeof value, "%.5g", sl_element(t->dtype, r->bytes + at * size));
+            pane_right(p, row, label + (i + 1) * COLUMN - 1, STYLE_TEXT, value);
+        }
+}
+
+static void draw_slices(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    struct inspect_state *s = &app->inspect;
+    char place[64], text[256];
+    pane_printf(p, 0, 0, STYLE_HEAD, "what %s holds", column_name(app, l->pieces[s->column], place, sizeof place));
+    if (!s->slices_known || s->slices_of != l->pieces[s->column]) {
+        pane_text(p, 1, 0, STYLE_DIM, "looking");
+        return;
+    }
+    if (!s->slice_count)
+        pane_text(p, 1, 0, STYLE_DIM, "the family is not known, or it is no weight of it");
+    for (int row = 1; row < p.rows && (size_t)(row - 1 + s->scroll) < s->slice_count; row++) {
+        const struct sl_slice_info *slice = &s->slices[row - 1 + s->scroll];
+        bool last = row == p.rows - 1 && (size_t)(row + s->scroll) < s->slice_count;
+        if (last) {
+            pane_printf(p, row, 0, STYLE_DIM, ".. %zu more; j and k scroll", s->slice_count - (size_t)(row - 1 + s->scroll));
+            break;
+        }
+        int width = p.cols * 2 / 5;
+        pane_name(p, row, 0, width - 1, STYLE_TEXT, slice->param);
+        pane_name(p, row, width, p.cols - width, STYLE_DIM, sl_printable(slice->what, text, sizeof text));
+    }
+}
+
+/* ---- the screen ---------------------------------------------------------------------------------------- */
+
+static void draw_head(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    char shape[96], bytes[32], sign[2] = { logical_sign(app, (size_t)app->inspect.logical), '\0' };
+    pane_text(p, 0, 0, sign_style(sign[0]), sign);
+    pane_name(p, 0, 2, p.cols - 2, STYLE_HEAD, l->name);
+    sl_text_shape(l->shape, l->ndim, shape, sizeof shape);
+    int col = 2 + pane_printf(p, 1, 2, STYLE_TEXT, "%s %s  %s  ", sl_dtype_label(l->dtype), shape, sl_text_bytes(l->bytes, bytes, sizeof bytes));
+    col += pane_printf(p, 1, col, STYLE_TEXT, "%s, %s, %zu piece%s  ", l->kind, l->split_text, l->piece_count, l->piece_count == 1 ? "" : "s");
+    if (l->odd)
+        pane_name(p, 1, col, p.cols - col, STYLE_WARN, l->odd);
+}
+
+static void draw_wide(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    struct pane top = pane_take(&p, p.rows >= 30 ? 16 : 14);
+    int left = p.cols - 72 > 66 ? p.cols - 72 : p.cols - 70;
+    struct pane box = pane_box(pane_part(top, 0, 0, top.rows, left), "statistics (sums in double)");
+    draw_statistics(app, box, l);
+    draw_copies(app, box, STAT_ROWS + 2, l);
+    draw_progress(app, box, STAT_ROWS + 3);
+    draw_histogram(app, pane_box(pane_part(top, 0, left, top.rows, top.cols - left), "distribution"));
+    draw_slices(app, pane_box(pane_part(p, 0, 0, p.rows, left), "meaning"), l);
+    draw_values(app, pane_box(pane_part(p, 0, left, p.rows, p.cols - left), "values"), l);
+}
+
+static void draw_middle(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    if (app->inspect.values) {
+        draw_values(app, p, l);
+        return;
+    }
+    int left = p.cols >= 70 ? 9 + COLUMN * 3 + 1 : p.cols;
+    struct pane top = pane_take(&p, STAT_ROWS + 2);
+    draw_statistics(app, pane_part(top, 0, 0, top.rows, left), l);
+    if (left < p.cols)
+        draw_histogram(app, pane_part(top, 0, left + 1, top.rows, top.cols - left - 1));
+    if (p.rows > 1) {
+        draw_progress(app, p, 0);
+        const struct stats_result *r = stats_of(app, app->inspect.logical);
+        if (r && r->done)
+            draw_copies(app, p, 0, l);
+        pane_take(&p, 1);
+    }
+    if (p.rows > 1)
+        draw_slices(app, p, l);
+}
+
+static void draw(struct app *app, struct pane p)
+{
+    const struct sl_logical *l = shown(app);
+    if (!l) {
+        pane_text(p, p.rows > 2 ? 1 : 0, 1, STYLE_DIM, app->opened ? "no tensor is chosen: press 2, move to one, Enter" : "nothing is open");
+        return;
+    }
+    p = pane_part(p, 0, p.cols > 30, p.rows, p.cols - 2 * (p.cols > 30));
+    draw_head(app, pane_take(&p, 2), l);
+    if (!l->piece_count)
+        pane_text(p, 1, 0, STYLE_BAD, "no rank that could be read holds a piece of it");
+    else if (p.cols >= 138 && p.rows >= 24)
+        draw_wide(app, p, l);
+    else {
+        if (p.rows > 14)
+            pane_take(&p, 1);
+        draw_middle(app, p, l);
+    }
+}
+
+static void move(struct app *app, int rows, int cols, bool page)
+{
+    struct inspect_state *s = &app->inspect;
+    const struct sl_logical *l = shown(app);
+    if (!l || !l->piece_count)
+        return;
+    if (cols) {
+        if (cols > 0 ? s->column + 1 < l->piece_count : s->column > 0)
+            s->column = cols > 0 ? s->column + 1 : s->column - 1;
+        s->first = 0;
+        s->scroll = 0;
+    } else if (page || s->values) {
+        const struct sl_tensor *t = sl_tensor_at(app->opened->ck, l->pieces[s->column]);
+        uint64_t step = page ? (s->page ? s->page : 1) : 1;
+        if (!page && t->ndim)
+            step = t->shape[t->ndim - 1] > 0 ? (uint64_t)t->shape[t->ndim - 1] : 1;
+        if (rows > 0 && s->first + step < t->count)
+            s->first += step;
+        else if (rows < 0)
+            s->first -= step < s->first ? step : s->first;
+    } else {
+        int next = s->scroll + rows;
+        s->scroll = next < 0 || s->slice_count < 2 ? 0 : next >= (int)s->slice_count ? (int)s->slice_count - 1 : next;
+    }
+    inspect_want(app);
+}
+
+static void end(struct app *app, bool last)
+{
+    const struct sl_logical *l = shown(app);
+    if (!l || !l->piece_count)
+        return;
+    app->inspect.column = last ? l->piece_count - 1 : 0;
+    app->inspect.first = 0;
+    inspect_want(app);
+}
+
+static void tab(struct app *app, int step)
+{
+    (void)step;
+    act_values(app);
+}
+
+static void enter(struct app *app) { act_map_tensor(app); }
+
+static bool back(struct app *app)
+{
+    if (app->inspect.values) {
+        app->inspect.values = false;
+        return true;
+    }
+    app_go(app, SCREEN_TENSORS);
+    return true;
+}
+
+void act_values(struct app *app)
+{
+    app->inspect.values = !app->inspect.values;
+    inspect_want(app);
+}
+
+void act_scale(struct app *app)
+{
+    app->inspect.linear = !app->inspect.linear;
+    app_say(app, STYLE_TEXT, "histogram with %s counts", app->inspect.linear ? "linear" : "logarithmic");
+}
+
+/* The tensor of the same name in another layer. */
+static void step_layer(struct app *app, int step)
+{
+    const struct sl_logical *l = shown(app);
+    char name[512], part[32], other[600];
+    if (!l)
+        return;
+    snprintf(name, sizeof name, "%s", l->name);
+    snprintf(part, sizeof part, ".%d.", l->layer);
+    char *at = l->layer >= 0 ? strstr(name, part) : NULL;
+    if (!at) {
+        app_say(app, STYLE_DIM, "this tensor belongs to no layer");
+        return;
+    }
+    snprintf(other, sizeof other, "%.*s.%d.%s", (int)(at - name), name, l->layer + step, at + strlen(part));
+    ptrdiff_t found = l->layer + step >= 0 ? sl_logical_find(app->opened->ck, other) : -1;
+    if (found < 0) {
+        app_say(app, STYLE_DIM, "layer %d has no such tensor", l->layer + step);
+        return;
+    }
+    size_t column = app->inspect.column;
+    inspect_show(app, found);
+    app->inspect.column = column;
+    inspect_want(app);
+}
+void act_layer_down(struct app *app) { step_layer(app, -1); }
+void act_layer_up(struct app *app) { step_layer(app, 1); }
+
+static void command(const struct app *app, struct sl_buf *out)
+{
+    const struct sl_logical *l = shown(app);
+    char name[512];
+    sl_buf_str(out, l ? "show " : "ls ");
+    shell_word(out, app->options->path);
+    if (l) {
+        sl_buf_char(out, ' ');
+        shell_word(out, sl_printable(l->name, name, sizeof name));
+    }
+}
+
+static const char *crumb(const struct app *app, char *out, size_t room)
+{
+    const struct sl_logical *l = shown(app);
+    snprintf(out, room, "%s", l ? l->name : "inspect");
+    return out;
+}
+
+static void opened(struct app *app) { inspect_want(app); }
+
+const struct screen_ops inspect_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .space = act_values, .tab = tab, .back = back,
+                                        .command = command, .crumb = crumb, .opened = opened };

@@ -1,0 +1,197 @@
+/* keys.c: the key table and what is made of it. */
+#include "tui/app.h"
+#include <stdio.h>
+#include <string.h>
+
+const struct screen_row screen_rows[SCREEN_COUNT] = {
+    /*                    name        tiny  short       title        what */
+    [SCREEN_OVERVIEW] = { "overview", "Ov", "Over",     "Overview",  "what it is, whether it is whole, what was found" },
+    [SCREEN_TENSORS] =  { "tensors",  "Te", "Tens",     "Tensors",   "the tensors as a tree, merged over ranks; Tab shows the pieces" },
+    [SCREEN_INSPECT] =  { "inspect",  "In", "Insp",     "Inspect",   "one tensor: statistics, histogram, values, rank by rank" },
+    [SCREEN_MAP] =      { "map",      "Ma", "Map",      "Map",       "where each row of the target comes from, before anything is written" },
+    [SCREEN_CONVERT] =  { "convert",  "Co", "Conv",     "Convert",   "choose, check, START" },
+    [SCREEN_RUN] =      { "run",      "Ru", "Run",      "Run",       "the conversion as it goes" },
+    [SCREEN_REPORT] =   { "report",   "Re", "Report",   "Report",    "what was written and how it was verified" },
+    [SCREEN_HELP] =     { "help",     "?",  "Help",     "Help",      "these keys" },
+};
+
+const struct key_row key_rows[] = {
+    /* screens */
+    { '1', 0, EVERYWHERE, BAR_NO, "", "Overview: what it is, whether it is whole", NULL, act_screen_1 },
+    { '2', 0, EVERYWHERE, BAR_NO, "", "Tensors: the tree", NULL, act_screen_2 },
+    { '3', 0, EVERYWHERE, BAR_NO, "", "Inspect: one tensor", NULL, act_screen_3 },
+    { '4', 0, EVERYWHERE, BAR_NO, "", "Map: where each row of the target comes from", NULL, act_screen_4 },
+    { '5', 0, EVERYWHERE, BAR_NO, "", "Convert: choose, check, START", NULL, act_screen_5 },
+    { '6', 0, EVERYWHERE, BAR_NO, "", "Run: the conversion as it goes", NULL, act_screen_6 },
+    { '7', 0, EVERYWHERE, BAR_NO, "", "Report: what was written and verified", NULL, act_screen_7 },
+    { '8', 0, EVERYWHERE, BAR_NO, "", "Says how to compare two checkpoints", NULL, act_screen_8 },
+    /* moving */
+    { K_UP, 'k', EVERYWHERE, BAR_NO, "up", "One row up", NULL, act_up },
+    { K_DOWN, 'j', EVERYWHERE, BAR_NO, "down", "One row down", NULL, act_down },
+    { K_LEFT, 'h', EVERYWHERE, BAR_NO, "left", "Left; fold, or go to the folder above", NULL, act_left },
+    { K_RIGHT, 'l', EVERYWHERE, BAR_NO, "right", "Right; unfold", NULL, act_right },
+    { K_PAGE_UP, 0, EVERYWHERE, BAR_NO, "page up", "One page up", NULL, act_page_up },
+    { K_PAGE_DOWN, 0, EVERYWHERE, BAR_NO, "page down", "One page down", NULL, act_page_down },
+    { 'g', K_HOME, EVERYWHERE, BAR_NO, "first", "First row", NULL, act_first },
+    { 'G', K_END, EVERYWHERE, BAR_NO, "last", "Last row", NULL, act_last },
+    { K_ENTER, 0, EVERYWHERE, BAR_NO, "open", "Open, edit or choose what is selected", NULL, act_enter },
+    { ' ', 0, EVERYWHERE, BAR_NO, "choose", "Fold or unfold; next choice of a field", NULL, act_space },
+    { K_TAB, 0, EVERYWHERE, BAR_NO, "other side", "The other view of this screen", NULL, act_tab },
+    { K_BACK_TAB, 0, EVERYWHERE, BAR_NO, "back", "The other view, the other way round", NULL, act_back_tab },
+    { K_ESC, 0, EVERYWHERE, BAR_NO, "back", "Close a card, end a search, go back", NULL, act_back },
+    /* of single screens */
+    { 'e', 0, ON_OVERVIEW, BAR_SCREEN, "explain", "Explain the finding: what, expected, cause, damage, next",
+      "e explains a finding on the overview: press 1", act_explain },
+    { 's', 0, ON_TENSORS, BAR_SCREEN, "sort", "Order rows by size or as in the model",
+      "s sorts the tree of tensors: press 2", act_sort },
+    { 'z', 0, ON_TENSORS, BAR_SCREEN, "fold all", "Fold or unfold the whole tree",
+      "z folds the tree of tensors: press 2", act_fold_all },
+    { 'm', 0, ON_TENSORS | ON_INSPECT, BAR_SCREEN, "map", "What becomes of this tensor",
+      "m shows what becomes of a tensor: choose one on screen 2", act_map_tensor },
+    { 'v', 0, ON_INSPECT, BAR_SCREEN, "values", "Values instead of statistics",
+      "v shows the values of a tensor: press 3", act_values },
+    { 'H', 0, ON_INSPECT, BAR_SCREEN, "log/linear", "Histogram with logarithmic or linear counts",
+      "H switches the histogram of a tensor: press 3", act_scale },
+    { '[', 0, ON_INSPECT, BAR_SCREEN, "layer -", "The same tensor one layer down",
+      "[ steps through the layers of a tensor: press 3", act_layer_down },
+    { ']', 0, ON_INSPECT, BAR_SCREEN, "layer +", "The same tensor one layer up",
+      "] steps through the layers of a tensor: press 3", act_layer_up },
+    { 'S', 0, ON_CONVERT, BAR_SCREEN, "START", "Start the conversion, when nothing forbids it",
+      "S starts a conversion from screen 5, where it is checked first: press 5", act_start },
+    { 'i', 0, ON_CONVERT, BAR_SCREEN, "edit", "Edit the text of a field",
+      "i edits a field of the conversion: press 5", act_edit },
+    { 'p', 0, ON_RUN, BAR_SCREEN, "pause", "Pause the conversion, or go on",
+      "p pauses a running conversion: press 6", act_pause },
+    { 'x', 0, ON_RUN, BAR_SCREEN, "stop", "Stop the conversion in order; asks first",
+      "x stops a running conversion: press 6", act_stop },
+    { 'a', 0, ON_REPORT, BAR_SCREEN, "all/worst", "All results, or only those that need a look",
+      "a shows all results of a report: press 7", act_report_all },
+    /* everywhere */
+    { 'f', 0, EVERYWHERE, BAR_RIGHT, "finding", "Next finding, from any screen", NULL, act_next_finding },
+    { 'F', 0, EVERYWHERE, BAR_NO, "", "Previous finding", NULL, act_previous_finding },
+    { '/', 0, ON_TENSORS | ON_MAP, BAR_RIGHT, "search",
+      "Search as you type: qkv !fault dtype:bf16 layer:3-5 split:tp kind:norm shape:64x* bytes>1M",
+      "/ searches in lists of tensors: press 2 or 4", act_search },
+    { 'n', 0, ON_TENSORS | ON_MAP, BAR_NO, "next", "Next match",
+      "n goes to the next match of a search on screen 2 or 4", act_next_match },
+    { 'N', 0, ON_TENSORS | ON_MAP, BAR_NO, "previous", "Previous match",
+      "N goes to the previous match of a search on screen 2 or 4", act_previous_match },
+    { 'D', 0, EVERYWHERE, BAR_NO, "deep check", "Read and check every value; again to stop", NULL, act_deep_check },
+    { 'R', 0, EVERYWHERE, BAR_NO, "reread", "Read the checkpoint again, after it was mended", NULL, act_reread },
+    { 'y', 0, EVERYWHERE, BAR_NO, "copy", "Copy the command line of this screen (of a card: its text) to the clipboard", NULL, act_copy },
+    { 'w', 0, EVERYWHERE, BAR_NO, "save", "Save the report (elsewhere: this screen as text) to a file", NULL, act_save },
+    { '?', 0, EVERYWHERE, BAR_RIGHT, "help", "All keys", NULL, act_help },
+    { 'q', 0, EVERYWHERE, BAR_RIGHT, "quit", "Quit; asks while a conversion runs", NULL, act_quit },
+    { CTRL_C, 0, EVERYWHERE, BAR_NO, "quit", "As q", NULL, act_interrupt },
+    { CTRL_L, 0, EVERYWHERE, BAR_NO, "redraw", "Draw the screen afresh", NULL, act_redraw },
+    { CTRL_Z, 0, EVERYWHERE, BAR_NO, "suspend", "Back to the shell; fg returns", NULL, act_suspend },
+};
+const size_t key_row_count = sizeof key_rows / sizeof key_rows[0];
+
+const struct key_row *key_find(int key, enum screen_id screen)
+{
+    const struct key_row *other = NULL;
+    for (size_t i = 0; i < key_row_count; i++) {
+        const struct key_row *r = &key_rows[i];
+        if (r->key != key && (!r->alias || r->alias != key))
+            continue;
+        if (r->where & 1u << screen)
+            return r;
+        other = r;
+    }
+    return other;
+}
+
+static const struct { int key; const char *name, *token; } special[] = {
+    { K_TAB, "Tab", "Tab" },        { K_ENTER, "Enter", "Enter" },  { K_ESC, "Esc", "Esc" },
+    { ' ', "Space", "Space" },        { K_UP, "Up", "Up" },           { K_DOWN, "Down", "Down" },
+    { K_LEFT, "Left", "Left" },    { K_RIGHT, "Right", "Right" },  { K_PAGE_UP, "PgUp", "PgUp" },
+    { K_PAGE_DOWN, "PgDn", "PgDn" },{ K_HOME, "Home", "Home" },     { K_END, "End", "End" },
+    { K_BACK_TAB, "Shift-Tab", "BackTab" }, { K_BACKSPACE, "Backspace", "BS" }, { K_DELETE, "Delete", "Del" },
+    { CTRL_C, "Ctrl-C", "C-c" },      { CTRL_L, "Ctrl-L", "C-l" },       { CTRL_U, "Ctrl-U", "C-u" },
+    { CTRL_W, "Ctrl-W", "C-w" },      { CTRL_Z, "Ctrl-Z", "C-z" },       { '<', "<", "lt" },
+};
+#define SPECIALS (sizeof special / sizeof special[0])
+
+const char *key_label(int key, char *out, size_t room)
+{
+    for (size_t i = 0; i < SPECIALS; i++)
+        if (special[i].key == key)
+            return special[i].name;
+    snprintf(out, room, "%c", key > ' ' && key < 127 ? key : '?');
+    return out;
+}
+
+static struct script_step token_step(const char *token, size_t len)
+{
+    char word[32];
+    int cols, rows;
+    if (len < sizeof word) {
+        memcpy(word, token, len);
+        word[len] = '\0';
+        for (size_t i = 0; i < SPECIALS; i++)
+            if (strcmp(special[i].token, word) == 0)
+                return (struct script_step){ .kind = SCRIPT_KEY, .key = special[i].key };
+        if (strcmp(word, "wait") == 0)
+            return (struct script_step){ .kind = SCRIPT_WAIT };
+        if (sscanf(word, "%4dx%4d", &cols, &rows) == 2)
+            return (struct script_step){ .kind = SCRIPT_SIZE, .cols = cols, .rows = rows };
+    }
+    return (struct script_step){ .kind = SCRIPT_WRONG };
+}
+
+struct script_step script_next(const char **at)
+{
+    while (**at == '\n' || **at == '\r')
+        (*at)++;
+    const char *s = *at;
+    if (!*s)
+        return (struct script_step){ .kind = SCRIPT_END };
+    if (*s == '<') {
+        const char *end = strchr(s, '>');
+        *at = end ? end + 1 : s + 1;
+        return end ? token_step(s + 1, (size_t)(end - s - 1)) : (struct script_step){ .kind = SCRIPT_WRONG };
+    }
+    *at = s + 1;
+    return (struct script_step){ .kind = SCRIPT_KEY, .key = (unsigned char)*s };
+}
+
+static void keys_of(const struct key_row *r, struct sl_buf *out)
+{
+    char name[8];
+    sl_buf_printf(out, "`%s`", key_label(r->key, name, sizeof name));
+    if (r->alias)
+        sl_buf_printf(out, " `%s`", key_label(r->alias, name, sizeof name));
+}
+
+static void screens_of(unsigned where, struct sl_buf *out)
+{
+    const char *comma = "";
+    if (where == EVERYWHERE) {
+        sl_buf_str(out, "everywhere");
+        return;
+    }
+    for (int s = 0; s < SCREEN_COUNT; s++)
+        if (where & 1u << s) {
+            sl_buf_printf(out, "%s%s", comma, screen_rows[s].name);
+            comma = ", ";
+        }
+}
+
+void sl_tui_keys_markdown(struct sl_buf *out)
+{
+    sl_buf_str(out, "# Keys of the terminal UI\n\n"
+                    "Made from the key table in `src/tui/keys.c` (`make golden` writes it, `make test-tui` compares it).\n"
+                    "A key means the same on every screen; where it does nothing, it says why.\n\n"
+                    "| screen | what it shows |\n| --- | --- |\n");
+    for (int s = 0; s < SCREEN_HELP; s++)
+        sl_buf_printf(out, "| `%d` %s | %s |\n", s + 1, screen_rows[s].title, screen_rows[s].what);
+    sl_buf_str(out, "\n| key | what it does | where |\n| --- | --- | --- |\n");
+    for (size_t i = 0; i < key_row_count; i++) {
+        sl_buf_str(out, "| ");
+        keys_of(&key_rows[i], out);
+        sl_buf_printf(out, " | %s | ", key_rows[i].help);
+        screens_of(key_rows[i].where, out);
+        sl_buf_str(out, " |\n");
+    }
+}

@@ -1,0 +1,260 @@
+/* report.c: what was written, tensor by tensor, worst first. */
+#include "tui/app.h"
+#include "tui/opening.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct sl_job *job_of(const struct app *app)
+{
+    return app->run.state == RUN_DONE || app->run.state == RUN_FAILED ? app->run.job : NULL;
+}
+
+/* Rows that need a look stand first: what differs, what holds NaN or Inf, what is not verified. */
+static int badness(const struct sl_result *r)
+{
+    static const int order[] = {
+        [SL_RESULT_MISMATCH] = 9, [SL_RESULT_DIFFERENT] = 9, [SL_RESULT_SHAPE] = 8, [SL_RESULT_ONLY_A] = 7, [SL_RESULT_ONLY_B] = 7,
+        [SL_RESULT_PENDING] = 5, [SL_RESULT_WRITTEN] = 1, [SL_RESULT_VERIFIED] = 0, [SL_RESULT_EQUAL] = 0,
+    };
+    int bad = order[r->status];
+    return bad < 6 && (r->stats.nan || r->stats.inf) ? 6 : bad;
+}
+
+void report_ready(struct app *app)
+{
+    struct report_state *s = &app->report;
+    const struct sl_job *job = job_of(app);
+    size_t count = job ? sl_result_count(job) : 0, n = 0;
+    free(s->order);
+    s->order = calloc(count + 1, sizeof *s->order);
+    for (int bad = 9; s->order && bad >= (s->all ? 0 : 2); bad--)
+        for (size_t i = 0; i < count; i++)
+            if (badness(sl_result_at(job, i)) == bad)
+                s->order[n++] = i;
+    s->order_count = n;
+    list_count(&s->list, n);
+}
+
+void act_report_all(struct app *app)
+{
+    app->report.all = !app->report.all;
+    report_ready(app);
+    app_say(app, STYLE_TEXT, app->report.all ? "all results" : "only what needs a look");
+}
+
+struct totals { size_t by_sign[3]; size_t odd; };   /* = verified, o written, ! bad or missing; odd: NaN or Inf */
+static struct totals totals_of(const struct sl_job *job)
+{
+    struct totals t = { 0 };
+    for (size_t i = 0; i < sl_result_count(job); i++) {
+        const struct sl_result *r = sl_result_at(job, i);
+        char sign = result_sign(r->status);
+        t.by_sign[sign == '=' ? 0 : sign == 'o' ? 1 : 2]++;
+        t.odd += r->stats.nan || r->stats.inf;
+    }
+    return t;
+}
+
+static int draw_summary(struct app *app, struct pane p, const struct sl_job *job)
+{
+    const struct sl_summary *s = sl_job_summary(job);
+    struct totals t = totals_of(job);
+    char a[32], b[32], c[32];
+    int row = 0;
+    bool good = app->run.state == RUN_DONE && !t.by_sign[2];
+    int col = pane_printf(p, row, 0, good ? STYLE_GOOD : STYLE_BAD, "%c %zu verified, %zu written, %zu not as planned", good ? '=' : '!', t.by_sign[0],
+                          t.by_sign[1], t.by_sign[2]);
+    pane_printf(p, row++, col, t.odd ? STYLE_WARN : STYLE_TEXT, "  %zu hold NaN or Inf", t.odd);
+    if (p.rows < 8)
+        return row;
+    pane_text(p, row, 0, STYLE_HEAD, "place");
+    pane_name(p, row++, 9, p.cols - 9, STYLE_TEXT, app->run.plan.info && app->run.plan.info->target ? app->run.plan.info->target : "");
+    pane_text(p, row, 0, STYLE_HEAD, "written");
+    pane_printf(p, row++, 9, STYLE_TEXT, "%llu tensors, %s in %s, %s, %s of memory", (unsigned long long)s->tensors, sl_text_bytes(s->bytes, a, sizeof a),
+                duration_text(s->seconds, b, sizeof b), rate_text(s->bytes_per_second, c, sizeof c),
+                sl_text_bytes(s->peak_memory_bytes, (char[32]){ 0 }, 32));
+    pane_text(p, row, 0, STYLE_HEAD, "verified");
+    pane_textw(p, row++, 9, p.cols - 9, STYLE_TEXT, s->verify ? s->verify : "no");
+    pane_text(p, row, 0, STYLE_HEAD, "report");
+    pane_name(p, row++, 9, p.cols - 9, STYLE_TEXT, s->report ? s->report : "not written; w saves it");
+    return row;
+}
+
+static void shape_text(const struct sl_result *r, char *out, size_t room)
+{
+    size_t used = 0;
+    snprintf(out, room, "scalar");
+    for (uint32_t i = 0; i < r->ndim && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%lld", i ? "x" : "", (long long)r->shape[i]);
+}
+
+struct columns { int name, shape, bytes, checksum, min, max, mean, odd; };   /* 0: not shown */
+static struct columns columns_of(int cols)
+{
+    struct columns c = { .odd = cols - 9 };
+    c.bytes = cols >= 50 ? c.odd - 11 : 0;
+    c.checksum = cols >= 76 ? c.bytes - 10 : 0;
+    c.shape = cols >= 64 ? (c.checksum ? c.checksum : c.bytes) - 14 : 0;
+    int left = c.shape ? c.shape : c.bytes ? c.bytes : c.odd;
+    if (cols >= 120) {
+        c.mean = left - 11;
+        c.max = c.mean - 11;
+        c.min = left = c.max - 11;
+    }
+    c.name = left - 1;
+    return c;
+}
+
+static void draw_row(struct pane p, int row, const struct sl_result *r, bool here)
+{
+    struct columns c = columns_of(p.cols);
+    char text[160], sign[2] = { result_sign(r->status), '\0' };
+    if (here) {
+        pane_glyph(p, row, 0, STYLE_SELECTED, GLYPH_SELECT);
+        pane_cursor(p, row, 0, false);
+    }
+    pane_text(p, row, 2, sign_style(sign[0]), sign);
+    pane_name(p, row, 4, c.name - 4, here ? STYLE_SELECTED : STYLE_TEXT, r->name);
+    const struct { int col; double v; } numbers[] = { { c.min, r->stats.min }, { c.max, r->stats.max }, { c.mean, r->stats.mean } };
+    for (size_t i = 0; i < 3; i++)
+        if (numbers[i].col) {
+            snprintf(text, sizeof text, "%.4g", numbers[i].v);
+            pane_right(p, row, numbers[i].col + 10, STYLE_TEXT, text);
+        }
+    shape_text(r, text, sizeof text);
+    if (c.shape)
+        pane_textw(p, row, c.shape, 13, STYLE_TEXT, text);
+    snprintf(text, sizeof text, "%04llx..%02llx", (unsigned long long)(r->checksum >> 48), (unsigned long long)(r->checksum & 0xff));
+    if (c.checksum)
+        pane_text(p, row, c.checksum, STYLE_DIM, r->checksum ? text : "");
+    if (c.bytes)
+        pane_right(p, row, c.bytes + 10, STYLE_TEXT, sl_text_bytes(r->bytes, text, sizeof text));
+    if (r->stats.nan || r->stats.inf) {
+        snprintf(text, sizeof text, "%llu NaN", (unsigned long long)(r->stats.nan + r->stats.inf));
+        pane_text(p, row, c.odd, STYLE_WARN, r->stats.nan ? text : "Inf");
+    } else {
+        pane_textw(p, row, c.odd, 9, STYLE_DIM, sl_result_status_name(r->status));
+    }
+}
+
+static void draw_heads(struct pane p, const char *title)
+{
+    struct columns c = columns_of(p.cols);
+    const struct { int col; const char *word; bool right; } heads[] = {
+        { c.min, "min", true }, { c.max, "max", true }, { c.mean, "mean", true }, { c.shape, "shape", false },
+        { c.checksum, "xxh3", false }, { c.bytes, "bytes", true }, { c.odd, "status", false },
+    };
+    pane_textw(p, 0, 4, c.name - 4, STYLE_HEAD, title);
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        if (heads[i].col && heads[i].right)
+            pane_right(p, 0, heads[i].col + 10, STYLE_HEAD, heads[i].word);
+        else if (heads[i].col)
+            pane_text(p, 0, heads[i].col, STYLE_HEAD, heads[i].word);
+}
+
+static void draw(struct app *app, struct pane p)
+{
+    const struct sl_job *job = job_of(app);
+    struct report_state *s = &app->report;
+    p = pane_part(p, 0, p.cols > 30, p.rows, p.cols - 2 * (p.cols > 30));
+    if (!job) {
+        pane_wrap(p, p.rows > 2 ? 1 : 0, 0, STYLE_DIM, run_going(app) ? "the report is here when the conversion is done; 6 shows how far it is"
+                  : app->run.state == RUN_FAILED ? "it did not start: 6 says why" : "no conversion was run: press 5 to choose one");
+        return;
+    }
+    pane_take(&p, draw_summary(app, p, job));
+    if (p.rows > 4)
+        pane_rule(pane_take(&p, 1), 0);
+    if (p.rows > 2)
+        draw_heads(pane_take(&p, 1), s->all ? "all tensors, worst first" : "tensors that need a look");
+    list_show(&s->list, p.rows, 0);
+    for (int row = 0; row < p.rows && s->list.top + (size_t)row < s->list.count; row++) {
+        size_t i = s->list.top + (size_t)row;
+        draw_row(p, row, sl_result_at(job, s->order[i]), i == s->list.selected);
+    }
+    if (!s->list.count)
+        pane_text(p, 0, 4, STYLE_DIM, "none; a lists all tensors");
+}
+
+static void move(struct app *app, int rows, int cols, bool page)
+{
+    (void)cols;
+    list_move(&app->report.list, rows * (page ? (app->canvas.rows > 14 ? app->canvas.rows - 12 : 1) : 1));
+}
+static void end(struct app *app, bool last)
+{
+    list_move(&app->report.list, last ? (ptrdiff_t)app->report.list.count : -(ptrdiff_t)app->report.list.count);
+}
+
+/* Enter goes to the map: the places that the tensor was made of. */
+static void enter(struct app *app)
+{
+    const struct sl_job *job = job_of(app);
+    if (!job || !app->report.list.count) {
+        app_say(app, STYLE_DIM, "no tensor is selected");
+        return;
+    }
+    snprintf(app->map.wanted, sizeof app->map.wanted, "%s", sl_result_at(job, app->report.order[app->report.list.selected])->name);
+    app_go(app, SCREEN_MAP);
+}
+
+static void command(const struct app *app, struct sl_buf *out)
+{
+    if (app->run.plan.info && app->run.plan.info->target) {
+        sl_buf_str(out, "verify ");
+        shell_word(out, app->options->path);
+        sl_buf_char(out, ' ');
+        shell_word(out, app->run.plan.info->target);
+    } else {
+        sl_buf_str(out, "convert ");
+        convert_command(app, out);
+    }
+}
+
+/* ---- saving ------------------------------------------------------------------------------------ */
+
+void report_text(const struct app *app, struct sl_buf *out)
+{
+    const struct sl_job *job = job_of(app);
+    const struct sl_summary *s = job ? sl_job_summary(job) : NULL;
+    if (!s)
+        return;
+    sl_buf_printf(out, "shardlens %s\nsource    ", sl_version());
+    sl_buf_printable(out, app->options->path, strlen(app->options->path));
+    sl_buf_printf(out, "\ntarget    %s\nverified  %s\n", app->run.plan.info->target ? app->run.plan.info->target : "", s->verify ? s->verify : "no");
+    sl_buf_printf(out, "tensors   %llu\nbytes     %llu\n\n", (unsigned long long)s->tensors, (unsigned long long)s->bytes);
+    for (size_t i = 0; i < sl_result_count(job); i++) {
+        const struct sl_result *r = sl_result_at(job, i);
+        char shape[160];
+        shape_text(r, shape, sizeof shape);
+        sl_buf_printf(out, "%c %-9s %016llx  %-5s %-14s ", result_sign(r->status), sl_result_status_name(r->status), (unsigned long long)r->checksum,
+                      sl_dtype_label(r->dtype), shape);
+        sl_buf_printable(out, r->name, strlen(r->name));
+        sl_buf_printf(out, "  min %.6g max %.6g mean %.6g nan %llu inf %llu\n", r->stats.min, r->stats.max, r->stats.mean,
+                      (unsigned long long)r->stats.nan, (unsigned long long)r->stats.inf);
+    }
+}
+
+void report_save(struct app *app, const char *path)
+{
+    struct sl_buf text = { 0 };
+    const struct sl_job *job = job_of(app);
+    if (sl_text_ends(path, ".json") && job) {
+        char *json = sl_job_report_json(job);
+        if (json)
+            sl_buf_printf(&text, "%s\n", json);
+        free(json);
+    } else {
+        report_text(app, &text);
+    }
+    save_text(app, path, &text, "the report");
+}
+
+static void opened(struct app *app)
+{
+    if (!app->report.order)
+        report_ready(app);
+}
+
+const struct screen_ops report_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .command = command, .opened = opened };

@@ -1,0 +1,436 @@
+/* tensors.c: the tree of tensors. */
+#include "tui/app.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char *const mode_names[TREE_MODES] = { "merged over ranks", "pieces by file", "pieces by rank" };
+
+static struct tree *tree_of(const struct app *app)
+{
+    return app->opened ? &app->opened->trees[app->tensors.mode] : NULL;
+}
+
+/* ---- signs ----------------------------------------------------------------------------- */
+
+static char leaf_sign(const void *arg, uint32_t leaf)
+{
+    const struct app *app = arg;
+    return app->tensors.mode == TREE_LOGICAL ? logical_sign(app, leaf) : piece_sign(app, leaf);
+}
+
+void tensors_ready(struct app *app)
+{
+    enum tree_mode now = app->tensors.mode;
+    for (int m = 0; m < TREE_MODES; m++) {
+        app->tensors.mode = (enum tree_mode)m;
+        tree_signs(&app->opened->trees[m], leaf_sign, app);
+        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL ? 40 : 0);
+    }
+    app->tensors.mode = now;
+    tensors_filter(app, app->tensors.filter);
+}
+
+/* ---- columns ------------------------------------------------------------------------------ */
+
+enum column { COLUMN_DTYPE, COLUMN_SHAPE, COLUMN_SPLIT, COLUMN_BYTES, COLUMN_SIGN, COLUMN_COUNT };
+struct row_data { const char *dtype, *split; char shape[64], bytes[32], sign; };
+
+static void shape_text(const int64_t *shape, uint32_t ndim, char *out, size_t room)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (uint32_t i = 0; i < ndim && used < room; i++)
+        used += (size_t)snprintf(out + used, room - used, "%s%lld", i ? "x" : "", (long long)shape[i]);
+    if (!ndim)
+        snprintf(out, room, "scalar");
+}
+
+static void row_of(const struct app *app, const struct tree *t, const struct tree_node *n, struct row_data *r)
+{
+    *r = (struct row_data){ .dtype = "", .split = "", .sign = n->sign };
+    sl_text_bytes(n->bytes, r->bytes, sizeof r->bytes);
+    if (n->leaf == TREE_NONE)
+        return;
+    if (t->mode == TREE_LOGICAL) {
+        const struct sl_logical *l = sl_logical_at(app->opened->ck, n->leaf);
+        r->dtype = sl_dtype_label(l->dtype);
+        r->split = l->odd ? "odd" : l->split_text;
+        shape_text(l->shape, l->ndim, r->shape, sizeof r->shape);
+    } else {
+        const struct sl_tensor *s = sl_tensor_at(app->opened->ck, n->leaf);
+        r->dtype = sl_dtype_label(s->dtype);
+        shape_text(s->shape, s->ndim, r->shape, sizeof r->shape);
+    }
+}
+
+/* Where the columns stand: from the right, those that fit. */
+struct columns { int name, dtype, shape, split, bytes, sign; };
+static struct columns columns_of(int cols)
+{
+    struct columns c = { .sign = cols - 2, .bytes = cols - 4 };
+    c.split = cols >= 64 ? cols - 26 : 0;
+    c.shape = cols >= 48 ? (c.split ? c.split - 14 : cols - 26) : 0;
+    c.dtype = cols >= 72 ? c.shape - 6 : 0;
+    c.name = c.dtype ? c.dtype - 1 : c.shape ? c.shape - 1 : cols - 14;
+    return c;
+}
+
+static void draw_row(struct app *app, struct pane p, int row, const struct tree *t, uint32_t id, bool selected)
+{
+    const struct tree_node *n = &t->nodes[id];
+    struct columns c = columns_of(p.cols);
+    struct row_data r;
+    char name[512];
+    row_of(app, t, n, &r);
+    int indent = 2 + (n->depth - 1) * 2;
+    if (indent > c.name / 2)
+        indent = c.name / 2;
+    if (selected) {
+        pane_glyph(p, row, 0, STYLE_SELECTED, GLYPH_SELECT);
+        pane_cursor(p, row, 0, false);
+    }
+    if (n->leaf == TREE_NONE)
+        pane_text(p, row, indent, STYLE_DIM, n->open || t->filtered ? "-" : "+");
+    snprintf(name, sizeof name, n->leaf == TREE_NONE ? "%.*s (%u)" : "%.*s", (int)n->name_len, n->name, n->leaves);
+    pane_name(p, row, indent + 2, c.name - indent - 2, selected ? STYLE_SELECTED : n->leaf == TREE_NONE ? STYLE_HEAD : STYLE_TEXT, name);
+    if (c.dtype)
+        pane_textw(p, row, c.dtype, 5, STYLE_DIM, r.dtype);
+    if (c.shape)
+        pane_textw(p, row, c.shape, 13, STYLE_TEXT, r.shape);
+    if (c.split)
+        pane_textw(p, row, c.split, 11, STYLE_TEXT, r.split);
+    pane_right(p, row, c.bytes, STYLE_TEXT, r.bytes);
+    pane_text(p, row, c.sign, sign_style(r.sign), (char[]){ r.sign, '\0' });
+}
+
+static void draw_heads(struct app *app, struct pane p, const struct tree *t)
+{
+    struct columns c = columns_of(p.cols);
+    pane_printf(p, 0, 2, STYLE_HEAD, "%s", mode_names[t->mode]);
+    if (app->tensors.filter[0]) {
+        pane_name(p, 0, 2, c.name - 2, STYLE_HEAD, "");
+        char text[320];
+        snprintf(text, sizeof text, "/%s  %zu of %u", app->tensors.filter, t->matches, t->nodes[0].leaves);
+        pane_fill(pane_part(p, 0, 2, 1, c.name - 2), STYLE_TEXT);
+        pane_name(p, 0, 2, c.name - 2, STYLE_ACCENT, text);
+    }
+    if (c.dtype)
+        pane_text(p, 0, c.dtype, STYLE_HEAD, "dtype");
+    if (c.shape)
+        pane_text(p, 0, c.shape, STYLE_HEAD, "shape");
+    if (c.split)
+        pane_text(p, 0, c.split, STYLE_HEAD, "split");
+    pane_right(p, 0, c.bytes, STYLE_HEAD, "bytes");
+    pane_text(p, 0, p.cols - 3, STYLE_HEAD, "st");
+}
+
+/* ---- the selected tensor, at the side of a wide screen ---------------------------------------- */
+
+static void draw_pieces(struct app *app, struct pane p, int row, const struct sl_logical *l)
+{
+    char place[256], shape[64];
+    for (size_t i = 0; i < l->piece_count && row < p.rows; i++, row++) {
+        const struct sl_tensor *s = sl_tensor_at(app->opened->ck, l->pieces[i]);
+        char sign[2] = { piece_sign(app, l->pieces[i]), '\0' };
+        if (row == p.rows - 1 && i + 1 < l->piece_count) {
+            pane_printf(p, row, 0, STYLE_DIM, ".. %zu more pieces; Tab lists them", l->piece_count - i);
+            return;
+        }
+        pane_text(p, row, 0, sign_style(sign[0]), sign);
+        pane_name(p, row, 2, 16, STYLE_TEXT, piece_place(app, l->pieces[i], place, sizeof place));
+        shape_text(s->shape, s->ndim, shape, sizeof shape);
+        pane_textw(p, row, 19, 13, STYLE_TEXT, shape);
+        if ((size_t)s->file < app->opened->info->file_count)
+            pane_name(p, row, 33, p.cols - 33, STYLE_DIM, app->opened->info->files[s->file].name);
+    }
+}
+
+static void draw_side(struct app *app, struct pane p, const struct tree *t)
+{
+    uint32_t id = tree_selected(t);
+    char text[512];
+    int row = 0;
+    if (id == TREE_NONE)
+        return;
+    const struct tree_node *n = &t->nodes[id];
+    row += pane_wrap(p, row, 0, STYLE_HEAD, sl_printable(tree_path(t, id, text, sizeof text), (char[512]){ 0 }, 512)) + 1;
+    if (n->leaf == TREE_NONE) {
+        char bytes[32];
+        pane_printf(p, row++, 0, STYLE_TEXT, "%u tensors, %s", n->leaves, sl_text_bytes(n->bytes, bytes, sizeof bytes));
+        return;
+    }
+    if (t->mode != TREE_LOGICAL) {
+        const struct sl_tensor *s = sl_tensor_at(app->opened->ck, n->leaf);
+        pane_printf(p, row++, 0, STYLE_TEXT, "at byte %llu, %llu bytes", (unsigned long long)s->offset, (unsigned long long)s->bytes);
+        return;
+    }
+    const struct sl_logical *l = sl_logical_at(app->opened->ck, n->leaf);
+    pane_printf(p, row++, 0, STYLE_TEXT, "%s  %s  %zu piece%s", l->kind, l->split_text, l->piece_count, l->piece_count == 1 ? "" : "s");
+    if (l->odd)
+        row += pane_wrap(p, row, 0, STYLE_WARN, sl_printable(l->odd, text, sizeof text));
+    const struct stats_result *s = stats_of(app, (ptrdiff_t)n->leaf);
+    if (s && s->done && s->whole_known) {
+        pane_printf(p, row++, 0, STYLE_TEXT, "rms %.4g  mean %.3g", s->whole.rms, s->whole.mean);
+        pane_printf(p, row++, 0, STYLE_TEXT, "min %.4g  max %.4g", s->whole.min, s->whole.max);
+    }
+    draw_pieces(app, p, row + 1, l);
+}
+
+/* ---- the screen ------------------------------------------------------------------------------------ */
+
+static void draw(struct app *app, struct pane p)
+{
+    struct tree *t = tree_of(app);
+    if (!t) {
+        pane_text(p, 1, 1, STYLE_DIM, app->load == LOAD_FAILED ? "nothing is open: press 1 to see why" : "reading headers");
+        return;
+    }
+    bool wide = p.cols >= 120 && p.rows >= 12;
+    struct pane tree = p;
+    if (wide) {
+        int left = p.cols * 62 / 100;
+        tree = pane_box(pane_part(p, 0, 0, p.rows, left), "");
+        tree.col--;
+        tree.cols++;
+        draw_side(app, pane_box(pane_part(p, 0, left, p.rows, p.cols - left), "selected"), t);
+    }
+    if (tree.rows > 3)
+        draw_heads(app, pane_take(&tree, 1), t);
+    list_show(&t->list, tree.rows, wide);
+    for (int row = 0; row < tree.rows && t->list.top + (size_t)row < t->list.count; row++) {
+        size_t i = t->list.top + (size_t)row;
+        draw_row(app, tree, row, t, t->rows[i], i == t->list.selected);
+    }
+    if (!t->list.count)
+        pane_text(tree, 0, 2, STYLE_DIM, t->filtered ? "no tensor matches; Esc ends the search" : "no tensors");
+}
+
+static int page_of(const struct app *app) { return app->canvas.rows > 10 ? app->canvas.rows - 8 : 1; }
+
+static void move(struct app *app, int rows, int cols, bool page)
+{
+    struct tree *t = tree_of(app);
+    if (!t)
+        return;
+    if (rows) {
+        list_move(&t->list, rows * (page ? page_of(app) : 1));
+        return;
+    }
+    uint32_t id = tree_selected(t);
+    if (id == TREE_NONE)
+        return;
+    struct tree_node *n = &t->nodes[id];
+    if (cols > 0) {
+        if (n->leaf == TREE_NONE && !n->open)
+            tree_open(t, id, true);
+        else
+            list_move(&t->list, 1);
+    } else if (n->leaf == TREE_NONE && n->open && !t->filtered) {
+        tree_open(t, id, false);
+    } else if (n->parent) {
+        tree_select(t, n->parent);
+    }
+}
+
+static void end(struct app *app, bool last)
+{
+    struct tree *t = tree_of(app);
+    if (t)
+        list_move(&t->list, last ? (ptrdiff_t)t->list.count : -(ptrdiff_t)t->list.count);
+}
+
+static void space(struct app *app)
+{
+    struct tree *t = tree_of(app);
+    uint32_t id = t ? tree_selected(t) : TREE_NONE;
+    if (id == TREE_NONE)
+        return;
+    if (t->nodes[id].leaf != TREE_NONE)
+        app_say(app, STYLE_DIM, "a tensor does not fold; Enter inspects it");
+    else
+        tree_open(t, id, !t->nodes[id].open);
+}
+
+static ptrdiff_t logical_of(const struct app *app, const struct tree *t, uint32_t leaf)
+{
+    if (t->mode == TREE_LOGICAL)
+        return (ptrdiff_t)leaf;
+    for (size_t i = 0; i < sl_logical_count(app->opened->ck); i++) {
+        const struct sl_logical *l = sl_logical_at(app->opened->ck, i);
+        for (size_t k = 0; k < l->piece_count; k++)
+            if (l->pieces[k] == leaf)
+                return (ptrdiff_t)i;
+    }
+    return -1;
+}
+
+static void enter(struct app *app)
+{
+    struct tree *t = tree_of(app);
+    uint32_t id = t ? tree_selected(t) : TREE_NONE;
+    if (id == TREE_NONE)
+        return;
+    if (t->nodes[id].leaf == TREE_NONE) {
+        tree_open(t, id, !t->nodes[id].open);
+        return;
+    }
+    ptrdiff_t logical = logical_of(app, t, t->nodes[id].leaf);
+    if (logical < 0) {
+        app_say(app, STYLE_DIM, "this array is bookkeeping, no weight");
+        return;
+    }
+    inspect_show(app, logical);
+    if (t->mode != TREE_LOGICAL) {
+        const struct sl_logical *l = sl_logical_at(app->opened->ck, (size_t)logical);
+        for (size_t k = 0; k < l->piece_count; k++)
+            if (l->pieces[k] == t->nodes[id].leaf)
+                app->inspect.column = k;
+    }
+}
+
+static void tab(struct app *app, int step)
+{
+    int modes = app->opened && app->opened->info->rank_count ? TREE_MODES : TREE_RANKS;
+    app->tensors.mode = (enum tree_mode)(((int)app->tensors.mode + step + modes) % modes);
+    tensors_filter(app, app->tensors.filter);
+    app_say(app, STYLE_TEXT, "%s", mode_names[app->tensors.mode]);
+}
+
+static bool back(struct app *app)
+{
+    if (!app->tensors.filter[0])
+        return false;
+    tensors_filter(app, "");
+    return true;
+}
+
+static void command(const struct app *app, struct sl_buf *out)
+{
+    sl_buf_str(out, "ls ");
+    shell_word(out, app->options->path);
+    if (app->tensors.mode == TREE_FILES)
+        sl_buf_str(out, " --sort file");
+}
+
+static const char *crumb(const struct app *app, char *out, size_t room)
+{
+    const struct tree *t = tree_of(app);
+    char path[480];
+    uint32_t id = t ? tree_selected(t) : TREE_NONE;
+    if (id != TREE_NONE && t->nodes[id].leaf != TREE_NONE)
+        id = t->nodes[id].parent;
+    if (id == TREE_NONE || !id)
+        snprintf(out, room, "tensors");
+    else
+        snprintf(out, room, "tensors > %s", tree_path(t, id, path, sizeof path));
+    return out;
+}
+
+bool tensors_select(struct app *app, const char *name)
+{
+    struct tree *t = tree_of(app);
+    char path[512];
+    for (uint32_t i = 1; t && i < t->count; i++)
+        if (t->nodes[i].depth == 1 && strcmp(tree_path(t, i, path, sizeof path), name) == 0) {
+            tree_open(t, i, true);
+            tree_select(t, i);
+            return true;
+        }
+    return false;
+}
+
+/* ---- search -------------------------------------------------------------------------------------------- */
+
+void tensors_filter(struct app *app, const char *text)
+{
+    struct tree *t = tree_of(app);
+    if (text != app->tensors.filter)
+        snprintf(app->tensors.filter, sizeof app->tensors.filter, "%s", text);
+    if (!t)
+        return;
+    tree_filter(t, app->opened->ck, text);
+    if (t->filtered) {
+        uint32_t id = tree_selected(t);
+        if (id != TREE_NONE && t->nodes[id].leaf == TREE_NONE && (id = tree_next_match(t, 1)) != TREE_NONE)
+            tree_select(t, id);
+    }
+}
+
+static void search_done(struct app *app, const char *text, bool accepted)
+{
+    struct tree *t = tree_of(app);
+    if (accepted) {
+        tensors_filter(app, text);
+        if (t && t->filtered)
+            app_say(app, STYLE_TEXT, "%zu of %u match; n and N step through them, Esc ends the search", t->matches, t->nodes[0].leaves);
+        return;
+    }
+    tensors_filter(app, app->tensors.filter_before);
+    if (t && !app->tensors.filter_before[0])
+        tree_select(t, app->tensors.before);
+}
+
+static void map_search_done(struct app *app, const char *text, bool accepted)
+{
+    map_filter(app, accepted ? text : app->tensors.filter_before);
+}
+
+void act_search(struct app *app)
+{
+    struct tree *t = tree_of(app);
+    bool in_map = app->screen == SCREEN_MAP;
+    snprintf(app->tensors.filter_before, sizeof app->tensors.filter_before, "%s", in_map ? app->map.filter : app->tensors.filter);
+    if (t)
+        app->tensors.before = tree_selected(t);
+    prompt_line(app, "/", app->tensors.filter_before, in_map ? map_filter : tensors_filter, in_map ? map_search_done : search_done);
+}
+
+void tensors_step_match(struct app *app, int step)
+{
+    struct tree *t = tree_of(app);
+    if (!t || !t->filtered) {
+        app_say(app, STYLE_DIM, "nothing is searched for: / begins a search");
+        return;
+    }
+    uint32_t id = tree_next_match(t, step);
+    if (id == TREE_NONE)
+        app_say(app, STYLE_WARN, "no tensor matches %s", app->tensors.filter);
+    else
+        tree_select(t, id);
+}
+void act_next_match(struct app *app) { app->screen == SCREEN_MAP ? map_step_match(app, 1) : tensors_step_match(app, 1); }
+void act_previous_match(struct app *app) { app->screen == SCREEN_MAP ? map_step_match(app, -1) : tensors_step_match(app, -1); }
+
+void act_fold_all(struct app *app)
+{
+    struct tree *t = tree_of(app);
+    bool any = false;
+    for (uint32_t i = 1; t && i < t->count; i++)
+        any |= t->nodes[i].leaf == TREE_NONE && t->nodes[i].open;
+    if (t)
+        tree_fold_all(t, !any);
+}
+
+void act_sort(struct app *app)
+{
+    struct tree *t = tree_of(app);
+    if (t)
+        app_say(app, STYLE_TEXT, "%s", tree_sort(t, !t->by_size) ? (t->by_size ? "largest first" : "in the order of the model") : "out of memory");
+}
+
+void act_map_tensor(struct app *app)
+{
+    struct tree *t = tree_of(app);
+    uint32_t id = t ? tree_selected(t) : TREE_NONE;
+    const char *name = "";
+    if (app->screen == SCREEN_INSPECT && app->inspect.logical >= 0 && app->opened)
+        name = sl_logical_at(app->opened->ck, (size_t)app->inspect.logical)->name;
+    else if (id != TREE_NONE && t->nodes[id].leaf != TREE_NONE)
+        name = t->mode == TREE_LOGICAL ? sl_logical_at(app->opened->ck, t->nodes[id].leaf)->name
+                                       : sl_tensor_at(app->opened->ck, t->nodes[id].leaf)->name;
+    snprintf(app->map.wanted, sizeof app->map.wanted, "%s", name);
+    app_go(app, SCREEN_MAP);
+}
+
+const struct screen_ops tensors_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .space = space, .tab = tab,
+                                        .back = back, .command = command, .crumb = crumb };

@@ -1,0 +1,377 @@
+/* tree.c: names into a tree, a tree into rows. */
+#include "tui/tree.h"
+#include "base/map.h"
+#include "base/text.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEEPEST 32     /* parts beyond stay together in the last one */
+
+struct builder {
+    struct tree *t;
+    struct sl_map seen;              /* prefix of a name -> node */
+    size_t room;
+    uint32_t path[DEEPEST + 2];      /* nodes of the name before */
+};
+
+static uint32_t node_add(struct builder *b, uint32_t parent, const char *name, size_t len)
+{
+    struct tree *t = b->t;
+    if (t->count == b->room) {
+        size_t room = b->room ? b->room * 2 : 1024;
+        struct tree_node *nodes = room < UINT32_MAX ? realloc(t->nodes, room * sizeof *nodes) : NULL;
+        if (!nodes)
+            return TREE_NONE;
+        t->nodes = nodes;
+        b->room = room;
+    }
+    uint32_t id = t->count++;
+    t->nodes[id] = (struct tree_node){ .name = name, .name_len = (uint32_t)len, .parent = parent, .first = TREE_NONE,
+                                       .last = TREE_NONE, .next = TREE_NONE, .leaf = TREE_NONE, .sign = ' ', .match = true };
+    if (parent != TREE_NONE) {
+        struct tree_node *p = &t->nodes[parent];
+        t->nodes[id].depth = (uint16_t)(p->depth + 1);
+        if (p->last == TREE_NONE)
+            p->first = id;
+        else
+            t->nodes[p->last].next = id;
+        p->last = id;
+    }
+    return id;
+}
+
+/* The folder whose name is key[0..prefix), made if it is new. */
+static uint32_t folder(struct builder *b, uint32_t parent, const char *key, size_t prefix, const char *name, size_t len)
+{
+    uint64_t id = b->t->count;
+    bool added = false;
+    if (!sl_map_add(&b->seen, key, prefix, &id, &added))
+        return TREE_NONE;
+    if (added)
+        return node_add(b, parent, name, len);
+    return b->t->nodes[id].leaf == TREE_NONE ? (uint32_t)id : node_add(b, parent, name, len);
+}
+
+static bool leaf_add(struct builder *b, uint32_t parent, const char *name, size_t len, size_t leaf, uint64_t bytes)
+{
+    uint32_t id = node_add(b, parent, name, len);
+    if (id == TREE_NONE)
+        return false;
+    b->t->nodes[id].leaf = (uint32_t)leaf;
+    b->t->nodes[id].bytes = bytes;
+    b->t->nodes[id].leaves = 1;
+    return true;
+}
+
+static bool add_dotted(struct builder *b, const char *name, size_t leaf, uint64_t bytes)
+{
+    uint32_t parent = 0;
+    const char *part = name, *dot;
+    for (int depth = 0; depth < DEEPEST && (dot = strchr(part, '.')) != NULL; depth++) {
+        parent = folder(b, parent, name, (size_t)(dot - name), part, (size_t)(dot - part));
+        if (parent == TREE_NONE)
+            return false;
+        part = dot + 1;
+    }
+    return leaf_add(b, parent, part, strlen(part), leaf, bytes);
+}
+
+static bool add_in(struct builder *b, const char *group, const char *name, size_t leaf, uint64_t bytes)
+{
+    uint32_t parent = folder(b, 0, group, strlen(group), group, strlen(group));
+    return parent != TREE_NONE && leaf_add(b, parent, name, strlen(name), leaf, bytes);
+}
+
+static const char *rank_group(struct tree *t, const struct sl_checkpoint_info *info, int32_t rank)
+{
+    if (rank < 0 || (size_t)rank >= info->rank_count)
+        return "no rank";
+    const struct sl_rank *r = &info->ranks[rank];
+    return info->parallel.ep > 1 ? sl_arena_printf(&t->arena, "tp%d pp%d ep%d", r->tp, r->pp, r->ep)
+                                 : sl_arena_printf(&t->arena, "tp%d pp%d", r->tp, r->pp);
+}
+
+static bool add_all(struct builder *b, const struct sl_checkpoint *ck)
+{
+    const struct sl_checkpoint_info *info = sl_info(ck);
+    if (b->t->mode == TREE_LOGICAL) {
+        for (size_t i = 0; i < sl_logical_count(ck); i++)
+            if (!add_dotted(b, sl_logical_at(ck, i)->name, i, sl_logical_at(ck, i)->bytes))
+                return false;
+        return true;
+    }
+    const char **groups = calloc(info->rank_count + 1, sizeof *groups);
+    bool good = groups != NULL;
+    for (size_t i = 0; good && i < sl_tensor_count(ck); i++) {
+        const struct sl_tensor *s = sl_tensor_at(ck, i);
+        const char *group = (size_t)s->file < info->file_count ? info->files[s->file].name : "no file";
+        if (b->t->mode == TREE_RANKS) {
+            size_t r = s->rank >= 0 && (size_t)s->rank < info->rank_count ? (size_t)s->rank : info->rank_count;
+            if (!groups[r])
+                groups[r] = rank_group(b->t, info, s->rank);
+            group = groups[r];
+        }
+        good = group && add_in(b, group, s->path, i, s->bytes);
+    }
+    free(groups);
+    return good;
+}
+
+static bool is_number(const struct tree_node *n)
+{
+    for (uint32_t i = 0; i < n->name_len; i++)
+        if (n->name[i] < '0' || n->name[i] > '9')
+            return false;
+    return n->name_len > 0 && n->name_len < 10;
+}
+
+struct numbered { long number; uint32_t node; };
+struct sized { uint64_t bytes; uint32_t node; };
+static int by_size(const void *a, const void *b)
+{
+    const struct sized *x = a, *y = b;
+    return x->bytes != y->bytes ? (x->bytes > y->bytes ? -1 : 1) : (x->node < y->node ? -1 : x->node > y->node);
+}
+static int by_node(const void *a, const void *b)
+{
+    const struct sized *x = a, *y = b;
+    return x->node < y->node ? -1 : x->node > y->node;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const struct numbered *x = a, *y = b;
+    return x->number != y->number ? (x->number < y->number ? -1 : 1) : (x->node < y->node ? -1 : x->node > y->node);
+}
+
+/* Children whose names are all numbers stand in order of size. */
+static bool order_numbers(struct tree *t, uint32_t folder_id)
+{
+    struct tree_node *f = &t->nodes[folder_id];
+    size_t count = 0;
+    long last = -1;
+    bool sorted = true;
+    for (uint32_t c = f->first; c != TREE_NONE; c = t->nodes[c].next, count++) {
+        if (!is_number(&t->nodes[c]))
+            return true;
+        long number = strtol(t->nodes[c].name, NULL, 10);
+        sorted = sorted && number >= last;
+        last = number;
+    }
+    if (sorted)
+        return true;
+    struct numbered *children = calloc(count, sizeof *children);
+    if (!children)
+        return false;
+    size_t n = 0;
+    for (uint32_t c = f->first; c != TREE_NONE; c = t->nodes[c].next)
+        children[n++] = (struct numbered){ strtol(t->nodes[c].name, NULL, 10), c };
+    qsort(children, count, sizeof *children, by_number);
+    f->first = children[0].node;
+    f->last = children[count - 1].node;
+    for (size_t i = 0; i < count; i++)
+        t->nodes[children[i].node].next = i + 1 < count ? children[i + 1].node : TREE_NONE;
+    free(children);
+    return true;
+}
+
+bool tree_sort(struct tree *t, bool size_first)
+{
+    struct sized *children = calloc(t->count, sizeof *children);
+    if (!children)
+        return false;
+    for (uint32_t f = 0; f < t->count; f++) {
+        size_t count = 0;
+        for (uint32_t c = t->nodes[f].first; c != TREE_NONE; c = t->nodes[c].next)
+            children[count++] = (struct sized){ t->nodes[c].bytes, c };
+        if (count < 2)
+            continue;
+        qsort(children, count, sizeof *children, size_first ? by_size : by_node);
+        t->nodes[f].first = children[0].node;
+        t->nodes[f].last = children[count - 1].node;
+        for (size_t i = 0; i < count; i++)
+            t->nodes[children[i].node].next = i + 1 < count ? children[i + 1].node : TREE_NONE;
+        if (!size_first)
+            order_numbers(t, f);
+    }
+    free(children);
+    t->by_size = size_first;
+    tree_rows(t);
+    return true;
+}
+
+bool tree_build(struct tree *t, const struct sl_checkpoint *ck, enum tree_mode mode)
+{
+    struct builder b = { .t = t };
+    t->mode = mode;
+    bool good = node_add(&b, TREE_NONE, "", 0) == 0 && add_all(&b, ck);
+    sl_map_free(&b.seen);
+    for (uint32_t i = t->count; good && i-- > 1;) {
+        struct tree_node *n = &t->nodes[i], *p = &t->nodes[n->parent];
+        p->leaves += n->leaves;
+        p->bytes += n->bytes;
+        if (n->leaf == TREE_NONE)
+            good = order_numbers(t, i);
+    }
+    if (good)
+        t->rows = calloc(t->count, sizeof *t->rows);
+    t->built = good && t->rows;
+    if (t->built) {
+        t->nodes[0].open = true;
+        t->matches = t->nodes[0].leaves;
+    }
+    return t->built;
+}
+
+void tree_free(struct tree *t)
+{
+    free(t->nodes);
+    free(t->rows);
+    sl_arena_free(&t->arena);
+    *t = (struct tree){ 0 };
+}
+
+static int badness(char sign)
+{
+    static const char order[] = " =o.~-!";
+    const char *at = strchr(order, sign);
+    return at ? (int)(at - order) : 0;
+}
+
+void tree_signs(struct tree *t, char (*sign)(const void *arg, uint32_t leaf), const void *arg)
+{
+    for (uint32_t i = 0; i < t->count; i++)
+        t->nodes[i].sign = t->nodes[i].leaf == TREE_NONE ? ' ' : sign(arg, t->nodes[i].leaf);
+    for (uint32_t i = t->count; i-- > 1;) {
+        struct tree_node *p = &t->nodes[t->nodes[i].parent];
+        if (badness(t->nodes[i].sign) > badness(p->sign))
+            p->sign = t->nodes[i].sign;
+    }
+}
+
+uint32_t tree_selected(const struct tree *t)
+{
+    return t->list.count ? t->rows[t->list.selected] : TREE_NONE;
+}
+
+static uint32_t next_row(const struct tree *t, uint32_t n)
+{
+    const struct tree_node *at = &t->nodes[n];
+    if (at->first != TREE_NONE && (at->open || t->filtered || n == 0))
+        return at->first;
+    while (n != TREE_NONE && t->nodes[n].next == TREE_NONE)
+        n = t->nodes[n].parent;
+    return n == TREE_NONE ? TREE_NONE : t->nodes[n].next;
+}
+
+/* Past a node and all below it. */
+static uint32_t skip_row(const struct tree *t, uint32_t n)
+{
+    while (n != TREE_NONE && t->nodes[n].next == TREE_NONE)
+        n = t->nodes[n].parent;
+    return n == TREE_NONE ? TREE_NONE : t->nodes[n].next;
+}
+
+void tree_rows(struct tree *t)
+{
+    if (!t->built)
+        return;
+    uint32_t selected = tree_selected(t);
+    size_t count = 0, found = SIZE_MAX;
+    for (uint32_t n = t->nodes[0].first; n != TREE_NONE;) {
+        if (!t->nodes[n].match) {
+            n = skip_row(t, n);
+            continue;
+        }
+        if (n == selected)
+            found = count;
+        t->rows[count++] = n;
+        n = next_row(t, n);
+    }
+    list_count(&t->list, count);
+    if (found != SIZE_MAX) {
+        t->list.selected = found;
+    } else if (selected != TREE_NONE && count) {         /* folded away: the folder that holds it */
+        for (size_t i = 0; i < count; i++)
+            for (uint32_t p = t->nodes[selected].parent; p != TREE_NONE && p; p = t->nodes[p].parent)
+                if (t->rows[i] == p)
+                    t->list.selected = i;
+    }
+}
+
+void tree_select(struct tree *t, uint32_t node)
+{
+    if (node == TREE_NONE || !t->built)
+        return;
+    for (uint32_t p = t->nodes[node].parent; p != TREE_NONE; p = t->nodes[p].parent)
+        t->nodes[p].open = true;
+    tree_rows(t);
+    for (size_t i = 0; i < t->list.count; i++)
+        if (t->rows[i] == node)
+            t->list.selected = i;
+}
+
+void tree_open(struct tree *t, uint32_t node, bool open)
+{
+    t->nodes[node].open = open;
+    tree_rows(t);
+}
+
+void tree_fold_all(struct tree *t, bool open)
+{
+    for (uint32_t i = 1; i < t->count; i++)
+        t->nodes[i].open = open;
+    tree_rows(t);
+}
+
+void tree_unfold(struct tree *t, size_t rows)
+{
+    for (uint16_t depth = 1; depth < DEEPEST; depth++) {
+        size_t here = 0;
+        for (uint32_t i = 1; i < t->count && here <= rows; i++)
+            here += t->nodes[i].depth <= depth + 1;
+        if (here > rows)
+            break;
+        for (uint32_t i = 1; i < t->count; i++)
+            if (t->nodes[i].depth == depth)
+                t->nodes[i].open = true;
+    }
+    tree_rows(t);
+}
+
+uint32_t tree_find_leaf(const struct tree *t, uint32_t leaf)
+{
+    for (uint32_t i = 1; i < t->count; i++)
+        if (t->nodes[i].leaf == leaf)
+            return i;
+    return TREE_NONE;
+}
+
+uint32_t tree_next_match(const struct tree *t, int step)
+{
+    size_t count = t->list.count, at = t->list.selected;
+    for (size_t i = 0; i < count; i++) {
+        at = step > 0 ? (at + 1) % count : (at + count - 1) % count;
+        const struct tree_node *n = &t->nodes[t->rows[at]];
+        if (n->leaf != TREE_NONE && n->match)
+            return t->rows[at];
+    }
+    return TREE_NONE;
+}
+
+char *tree_path(const struct tree *t, uint32_t node, char *out, size_t room)
+{
+    uint32_t parts[DEEPEST + 2];
+    int count = 0;
+    for (uint32_t n = node; n != TREE_NONE && n && count < DEEPEST + 2; n = t->nodes[n].parent)
+        parts[count++] = n;
+    size_t used = 0;
+    out[0] = '\0';
+    while (count-- && used < room) {
+        const struct tree_node *n = &t->nodes[parts[count]];
+        int more = snprintf(out + used, room - used, "%.*s%s", (int)n->name_len, n->name, count ? "." : "");
+        used += more > 0 ? (size_t)more : 0;
+    }
+    return out;
+}

@@ -1,0 +1,187 @@
+/* tui.c: the loop of the terminal UI, and the same without a terminal. */
+#include "tui/tui.h"
+#include "base/error.h"
+#include "base/io.h"
+#include "base/pool.h"
+#include "tui/app.h"
+#include "tui/screen.h"
+#include <langinfo.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MILLISECONDS_PER_TICK 200     /* while something is under way */
+#define SCRIPT_LIMIT UINT64_C(1000000)
+
+/* ---- at a terminal ------------------------------------------------------------------ */
+
+static void take_signals(struct app *app, struct screen *s)
+{
+    for (int number; (number = screen_signal()) != 0;) {
+        if (number == SIGWINCH)
+            screen_resize(s);
+        else if (number == SIGCONT)
+            screen_forget(s);
+        else if (number == SIGTSTP)
+            app->suspend = true;
+        else
+            app_signal(app, number);
+    }
+}
+
+static void show(struct app *app, struct screen *s)
+{
+    int rows, cols;
+    screen_size(s, &rows, &cols);
+    if (!canvas_resize(&app->canvas, rows, cols))
+        return;
+    if (app->redraw)
+        screen_forget(s);
+    app->redraw = false;
+    app_draw(app);
+    screen_show(s, &app->canvas);
+    if (!app->first_screen_ns)
+        app->first_screen_ns = sl_now_ns();
+    if (app->copy.len) {
+        screen_copy(s, app->copy.data, app->copy.len);
+        sl_buf_clear(&app->copy);
+    }
+}
+
+static void loop(struct app *app, struct screen *s)
+{
+    show(app, s);
+    while (!app->quit) {
+        bool here = screen_wait(s, jobs_fd(app->jobs), app_busy(app) ? MILLISECONDS_PER_TICK : -1);
+        take_signals(app, s);
+        if (!here && !app->quit)
+            app_signal(app, SIGHUP);
+        for (int key; !app->quit && (key = screen_key(s)) != K_NONE;)
+            app_key(app, key);
+        app_update(app);
+        if (app->suspend && !app->quit)
+            screen_suspend(s);
+        app->suspend = false;
+        if (!app->quit)
+            show(app, s);
+    }
+}
+
+static int ended(struct app *app, struct sl_error *err)
+{
+    static const struct { int code; const char *word; } ends[] = {
+        { SL_HANGUP, "the terminal is gone" }, { SL_INTERRUPTED, "interrupted" }, { SL_TERMINATED, "terminated" },
+    };
+    bool running = run_going(app);
+    if (running && app->run.job) {
+        sl_job_cancel(app->run.job, SL_INTERRUPTED);
+        sl_job_wait(app->run.job, NULL);
+    }
+    running |= app->run.stopping;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (app->exit_code == ends[i].code)
+            return sl_fail(err, app->exit_code, "", "%s%s", ends[i].word, running ? "; the conversion was stopped in order, --resume goes on with it" : "");
+    if (running && app->exit_code == 0)
+        return sl_fail(err, SL_INTERRUPTED, "", "the conversion was stopped in order; shardlens convert with --resume goes on with it");
+    return app->exit_code;
+}
+
+static int run_terminal(const struct sl_tui_options *options, struct sl_error *err)
+{
+    struct app *app;
+    struct screen *s = NULL;
+    int code = screen_check(err);
+    if (code)
+        return code;
+    app = app_new(options, err);
+    if (!app)
+        return SL_MEMORY;
+    code = screen_open(options, app->jobs, &s, err);
+    if (!code) {
+        loop(app, s);
+        screen_close(s);
+        code = ended(app, err);
+    }
+    app_free(app);
+    return code;
+}
+
+/* ---- from a script --------------------------------------------------------------------- */
+
+static void settle(struct app *app, bool runs_too)
+{
+    struct pollfd fd = { .fd = jobs_fd(app->jobs), .events = POLLIN };
+    app_update(app);
+    while (runs_too ? app_busy(app) : app_working(app)) {
+        poll(&fd, 1, 10);
+        app_update(app);
+    }
+}
+
+static int press(struct app *app, const char *keys, struct sl_error *err)
+{
+    const char *at = keys;
+    settle(app, false);
+    while (!app->quit) {
+        const char *token = at;
+        struct script_step step = script_next(&at);
+        if (step.kind == SCRIPT_END)
+            break;
+        if (step.kind == SCRIPT_WRONG)
+            return sl_fail(err, SL_USAGE, "script", "%.16s: no key is called so", token);
+        if (step.kind == SCRIPT_SIZE && !canvas_resize(&app->canvas, step.rows, step.cols))
+            return sl_fail_memory(err, sizeof(struct cell));
+        if (step.kind == SCRIPT_KEY)
+            app_key(app, step.key);
+        settle(app, step.kind == SCRIPT_WAIT);
+        app_draw(app);                   /* as on a terminal: pages know what was drawn */
+    }
+    return SL_OK;
+}
+
+int sl_tui_render(const struct sl_tui_options *options, const char *keys, int cols, int rows, struct sl_buf *out, struct sl_error *err)
+{
+    struct app *app = app_new(options, err);
+    if (!app)
+        return SL_MEMORY;
+    int code = canvas_resize(&app->canvas, rows, cols) ? press(app, keys, err) : sl_fail_memory(err, sizeof(struct cell));
+    if (!code) {
+        app_draw(app);
+        canvas_dump(&app->canvas, out);
+    }
+    if (app->run.job && run_going(app))
+        sl_job_cancel(app->run.job, SL_INTERRUPTED);
+    app_free(app);
+    return code;
+}
+
+static int run_script(const struct sl_tui_options *options, struct sl_error *err)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_buf out = { 0 };
+    char *keys;
+    int cols = 80, rows = 24;
+    if (options->size && sscanf(options->size, "%4dx%4d", &cols, &rows) != 2)
+        return sl_fail(err, SL_USAGE, "", "--size %s: write it as 80x24, columns x rows", options->size);
+    int code = sl_file_slurp(options->script, SCRIPT_LIMIT, &arena, &keys, NULL, err);
+    if (!code)
+        code = sl_tui_render(options, keys, cols, rows, &out, err);
+    if (!code && options->dump)
+        code = sl_write_new(options->dump, out.data ? out.data : "", out.len, err);
+    else if (!code && (fwrite(out.data, 1, out.len, stdout) != out.len || fflush(stdout)))
+        code = sl_fail_errno(err, SL_WRITE, "standard output", "the screen could not be written");
+    sl_arena_free(&arena);
+    sl_buf_free(&out);
+    return code;
+}
+
+int sl_tui_run(const struct sl_tui_options *options, struct sl_error *err)
+{
+    struct sl_tui_options o = *options;
+    const char *charset = nl_langinfo(CODESET);
+    if (!charset || strcmp(charset, "UTF-8"))
+        o.ascii = true;
+    return o.script ? run_script(&o, err) : run_terminal(&o, err);
+}
