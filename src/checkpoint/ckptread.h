@@ -18,6 +18,7 @@
 #include "format/safetensors.h"
 #include "format/torchfile.h"
 
+#define CKPT_MAX_RANK 65535      /* largest number in a rank folder's name */
 #define TRACKER_NAME "latest_checkpointed_iteration.txt"
 
 /* One file of the checkpoint. `arena` holds all that was read from it, so that

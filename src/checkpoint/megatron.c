@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_GRID 65536          /* ranks that are listed, missing ones included */
+#define MAX_GRID (CKPT_MAX_RANK + 1)    /* ranks that are listed, missing ones included */
 
 struct entry {                  /* one rank folder */
     const char *name;
@@ -279,9 +279,9 @@ static void choose_sizes(struct grid *g)
     struct sl_ckpt *c = g->c;
     struct sl_parallel names = { 1, 1, 1, 1, 1 };
     for (size_t i = 0; i < g->count; i++) {
-        names.tp = (int32_t)sl_max_i64(names.tp, (int64_t)g->entries[i].tp + 1 > MAX_GRID ? MAX_GRID : g->entries[i].tp + 1);
-        names.pp = (int32_t)sl_max_i64(names.pp, (int64_t)g->entries[i].pp + 1 > MAX_GRID ? MAX_GRID : g->entries[i].pp + 1);
-        names.ep = (int32_t)sl_max_i64(names.ep, (int64_t)g->entries[i].ep + 1 > MAX_GRID ? MAX_GRID : g->entries[i].ep + 1);
+        names.tp = (int32_t)sl_max_i64(names.tp, g->entries[i].tp + 1);
+        names.pp = (int32_t)sl_max_i64(names.pp, g->entries[i].pp + 1);
+        names.ep = (int32_t)sl_max_i64(names.ep, g->entries[i].ep + 1);
     }
     bool all_tp = true, all_pp = true, all_ep = true;
     const int64_t tp = vote_size(g, &tp_key, &all_tp), pp = vote_size(g, &pp_key, &all_pp), ep = vote_size(g, &ep_key, &all_ep);
@@ -624,10 +624,10 @@ static void look_beside(struct grid *g, const char *folder, struct sl_parallel *
             if (!ckpt_rank_name(names[i], &n) || n.count != g->form)
                 continue;
             const int32_t second = n.count >= 2 ? n.number[1] : 0, third = n.count == 3 ? n.number[2] : 0;
-            span->tp = (int32_t)sl_max_i64(span->tp, sl_min_i64(n.number[0], MAX_GRID - 1) + 1);
+            span->tp = (int32_t)sl_max_i64(span->tp, n.number[0] + 1);
             int32_t *of_second = g->second_is_ep ? &span->ep : &span->pp;
-            *of_second = (int32_t)sl_max_i64(*of_second, sl_min_i64(second, MAX_GRID - 1) + 1);
-            span->ep = (int32_t)sl_max_i64(span->ep, sl_min_i64(third, MAX_GRID - 1) + 1);
+            *of_second = (int32_t)sl_max_i64(*of_second, second + 1);
+            span->ep = (int32_t)sl_max_i64(span->ep, third + 1);
         }
     sl_arena_free(&scratch);
 }

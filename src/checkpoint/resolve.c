@@ -35,9 +35,9 @@ bool ckpt_rank_name(const char *name, struct rank_name *out)
     for (;;) {
         int64_t n = 0;
         const char *digits = p;
-        for (; isdigit((unsigned char)*p) && n <= INT32_MAX; p++)
+        for (; isdigit((unsigned char)*p) && n <= CKPT_MAX_RANK; p++)
             n = n * 10 + (*p - '0');
-        if (p == digits || n > INT32_MAX || out->count == 3)
+        if (p == digits || n > CKPT_MAX_RANK || out->count == 3)
             return false;
         out->number[out->count++] = (int32_t)n;
         if (!*p)

@@ -1,0 +1,73 @@
+/* test_problem.c: the table of problems, and lists of them. */
+#include "../base/testing.h"
+
+#include "checkpoint/problem.h"
+
+#include <ctype.h>
+
+TEST(codes_are_kebab_case_and_no_two_are_equal)
+{
+    for (size_t i = 0; i < sl_problem_table_count; i++) {
+        const struct sl_problem_row *r = &sl_problem_table[i];
+        for (const char *p = r->code; *p; p++)
+            assert_true(islower((unsigned char)*p) || *p == '-');
+        for (size_t k = 0; k < i; k++)
+            assert_string_not_equal(r->code, sl_problem_table[k].code);
+        assert_true(*r->title && *r->meaning && *r->advice);
+        assert_int_equal(r->meaning[strlen(r->meaning) - 1], '.');
+    }
+}
+
+TEST(a_finding_has_the_severity_of_its_code_and_printable_texts)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_problems p = { .arena = &arena };
+    const struct sl_problem_text more = { .cause = "a\tb" };
+    sl_problem_add(&p, "nan", "x\033[31m", &more, "%d values", 3);
+    assert_int_equal(p.count, 1);
+    assert_int_equal(p.items[0].severity, SL_ERROR);
+    assert_string_equal(p.items[0].where, "x\\x1b[31m");
+    assert_string_equal(p.items[0].message, "3 values");
+    assert_string_equal(p.items[0].cause, "a\\x09b");
+    assert_string_equal(p.items[0].damage, "");
+    assert_true(*p.items[0].next);
+    sl_arena_free(&arena);
+}
+
+TEST(the_worst_come_first_and_equals_keep_their_order)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_problems p = { .arena = &arena };
+    const char *const codes[] = { "padding", "nan", "all-zero", "crc-missing", "inf", "tracker" };
+    for (size_t i = 0; i < 6; i++)
+        sl_problem_add(&p, codes[i], "", NULL, "x");
+    sl_problems_sort(&p);
+    const char *const sorted[] = { "nan", "inf", "all-zero", "tracker", "padding", "crc-missing" };
+    for (size_t i = 0; i < 6; i++)
+        assert_string_equal(p.items[i].code, sorted[i]);
+    assert_true(sl_problems_have(&p, SL_ERROR));
+    sl_arena_free(&arena);
+}
+
+TEST(many_findings_are_all_kept)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_problems p = { .arena = &arena };
+    for (int i = 0; i < 1000; i++)
+        sl_problem_add(&p, "padding", "", NULL, "%d", i);
+    assert_int_equal(p.count, 1000);
+    assert_string_equal(p.items[999].message, "999");
+    assert_false(sl_problems_have(&p, SL_WARNING));
+    sl_arena_free(&arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ROW(codes_are_kebab_case_and_no_two_are_equal),
+        ROW(a_finding_has_the_severity_of_its_code_and_printable_texts),
+        ROW(the_worst_come_first_and_equals_keep_their_order),
+        ROW(many_findings_are_all_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
