@@ -78,16 +78,19 @@ static bool stage_fits(const struct target *t, const struct sl_rule *rule)
     return rule->stage == SL_STAGE_FIRST ? first : rule->stage == SL_STAGE_LAST ? last : true;
 }
 
-/* Of several rules of one name (whole, or cut) the first that holds is written. */
+static bool applies(const struct target *t, const struct sl_rule *rule, int32_t layer)
+{
+    return !rule->alias && spec_fits(t, rule) && stage_fits(t, rule) && rulebook_when(&t->b.book, rule->when, layer);
+}
+
+/* Of several rules of one name (whole, or cut) the first that applies is written. */
 static bool is_written(const struct target *t, size_t row, int32_t layer)
 {
-    const struct rulebook *b = &t->b.book;
-    const struct sl_rule *rule = &b->rules[row];
-    if (!spec_fits(t, rule) || !stage_fits(t, rule) || !rulebook_when(b, rule->when, layer))
+    const struct sl_rule *rules = t->b.book.rules;
+    if (!applies(t, &rules[row], layer))
         return false;
     for (size_t r = 0; r < row; r++)
-        if (!strcmp(b->rules[r].name, rule->name) && spec_fits(t, &b->rules[r]) && stage_fits(t, &b->rules[r]) &&
-            rulebook_when(b, b->rules[r].when, layer))
+        if (!strcmp(rules[r].name, rules[row].name) && applies(t, &rules[r], layer))
             return false;
     return true;
 }

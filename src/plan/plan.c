@@ -110,6 +110,8 @@ static int check_want(const struct making *m)
     const struct sl_model *model = m->p->model;
     if (is_identity(m->p, m->want))
         return SL_OK;
+    if (!model->family && model->unsupported)
+        return sl_fail(m->err, SL_UNSUPPORTED, m->p->ckpt->path, "%s", model->unsupported);
     if (!model->family)
         return sl_fail(m->err, SL_UNSUPPORTED, m->p->ckpt->path, "no family fits these tensors, so their layout "
                        "can't be changed: name it with --model, or describe it with --family-file");
