@@ -17,7 +17,7 @@ static void fill(struct sl_error *err, int code, const char *where, const char *
     sl_text_printable(message, strlen(message), err->message, sizeof err->message);
 }
 
-int sl_fail(struct sl_error *err, int code, const char *where,
+int (sl_fail)(struct sl_error *err, int code, const char *where,
             const char *format, ...)
 {
     if (!err)
@@ -48,7 +48,7 @@ static int code_of_errno(int number, int otherwise)
     }
 }
 
-int sl_fail_errno(struct sl_error *err, int code, const char *where,
+int (sl_fail_errno)(struct sl_error *err, int code, const char *where,
                   const char *format, ...)
 {
     const int number = errno;
@@ -70,7 +70,7 @@ int sl_fail_errno(struct sl_error *err, int code, const char *where,
     return code;
 }
 
-int sl_fail_memory(struct sl_error *err, uint64_t bytes)
+int (sl_fail_memory)(struct sl_error *err, uint64_t bytes)
 {
     return sl_fail(err, SL_MEMORY, "", "out of memory: %" PRIu64 " bytes were wanted", bytes);
 }

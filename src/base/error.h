@@ -24,4 +24,11 @@ int sl_fail_errno(struct sl_error *err, int code, const char *where,
 /* Out of memory, with what was wanted. Returns SL_MEMORY. */
 int sl_fail_memory(struct sl_error *err, uint64_t bytes) __attribute__((cold));
 
+/* The static analyser does not look into error.c; tell it what these return. */
+#ifdef __clang_analyzer__
+#define sl_fail(err, code, ...) ((void)(sl_fail)(err, code, __VA_ARGS__), (int)(code))
+#define sl_fail_errno(err, code, ...) ((void)(sl_fail_errno)(err, code, __VA_ARGS__), (int)(code))
+#define sl_fail_memory(err, bytes) ((void)(sl_fail_memory)(err, bytes), (int)SL_MEMORY)
+#endif
+
 #endif
