@@ -51,8 +51,11 @@ static int need_layout(const struct sl_checkpoint *ck, struct sl_error *err)
                    ck->m->unsupported ? ck->m->unsupported : "no family is known for it, so its weights can't be compared");
 }
 
-int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options, struct sl_job **out,
-                    struct sl_error *err)
+typedef int run_pair(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
+                     const struct sl_run_options *options, struct sl_run **out, struct sl_error *err);
+
+static int pair_start(run_pair *run, struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options,
+                      struct sl_job **out, struct sl_error *err)
 {
     int code = need_layout(a, err);
     if (!code)
@@ -62,7 +65,19 @@ int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const stru
     struct sl_job *job = job_new(a);
     if (!job)
         return sl_fail_memory(err, sizeof *job);
-    return job_give(job, sl_run_verify(a->c, &a->layout, b->c, &b->layout, options, &job->run, err), out);
+    return job_give(job, run(a->c, &a->layout, b->c, &b->layout, options, &job->run, err), out);
+}
+
+int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options, struct sl_job **out,
+                    struct sl_error *err)
+{
+    return pair_start(sl_run_verify, a, b, options, out, err);
+}
+
+int sl_diff_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options, struct sl_job **out,
+                  struct sl_error *err)
+{
+    return pair_start(sl_run_diff, a, b, options, out, err);
 }
 
 int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **out, struct sl_error *err)

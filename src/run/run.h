@@ -27,6 +27,9 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
 /* Compares two checkpoints over their layouts; all borrowed. */
 int sl_run_verify(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
                   const struct sl_run_options *options, struct sl_run **out, struct sl_error *err);
+/* The same walk, measuring how far they are apart (struct sl_result: max_abs and so on). */
+int sl_run_diff(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
+                const struct sl_run_options *options, struct sl_run **out, struct sl_error *err);
 /* check --deep: reads every weight once: NaN, Inf, CRCs, all zero, replicas and ties equal
  * (layout may be NULL when the family is unknown). Findings are added to *problems. */
 int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct sl_model *m,

@@ -1,0 +1,417 @@
+/* verify.c: two checkpoints over their layouts, weight by weight, streaming: are
+ * they equal bit for bit (verify), or how far are they apart (diff).
+ *
+ * Each copy of the comparison is walked once, in the order of B's side. Its two
+ * sides are seen as boxes that lie, dense, in the same place:
+ *
+ *     A  strided in its tensor  ->  element 0 .. n-1 of the copy  <-  B, strided too
+ *
+ * so a range of the copy is gathered from both and compared in memory.
+ */
+#include "run/box.h"
+#include "run/job.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/num.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 1024u                      /* elements turned into doubles at a time */
+
+struct compare {
+    struct sl_ckpt *a, *b;
+    const struct sl_layout *la, *lb;
+    struct sl_comparison c;
+    bool measure;                        /* diff */
+    uint32_t *params;                    /* params of A that are compared; by result */
+    size_t param_count;
+};
+
+/* One side of a copy. */
+struct side { struct sl_ckpt *ckpt; const struct sl_tensor *tensor; struct sl_box box; };
+
+/* Sums over the elements of one param. */
+struct sums {
+    uint64_t count, different;
+    uint64_t first;                      /* of the differing elements, counted in the walk; UINT64_MAX */
+    double max, sum, sum2, a2, b2, ab;
+    const struct sl_copy *copy;          /* the copy of the first difference, and */
+    uint64_t at;                         /* its element there */
+};
+
+/* ---- comparing memory ----------------------------------------------------------- */
+
+static uint64_t first_difference(const unsigned char *a, const unsigned char *b, size_t count, size_t size)
+{
+    size_t i = 0;
+    while (i < count && !memcmp(a + i * size, b + i * size, size))
+        i++;
+    return i;
+}
+
+static void note_first(struct sums *s, const struct sl_copy *copy, uint64_t at)
+{
+    if (s->first != UINT64_MAX)
+        return;
+    s->first = s->count + at;
+    s->copy = copy;
+    s->at = at;
+}
+
+static void count_differences(struct sums *s, const struct sl_copy *copy, uint64_t at, const unsigned char *a,
+                              const unsigned char *b, size_t count, size_t size)
+{
+    if (!memcmp(a, b, count * size))
+        return;
+    const uint64_t first = first_difference(a, b, count, size);
+    note_first(s, copy, at + first);
+    for (size_t i = (size_t)first; i < count; i++)
+        s->different += memcmp(a + i * size, b + i * size, size) != 0;
+}
+
+static void to_doubles(enum sl_dtype dtype, const unsigned char *in, double *out, size_t count)
+{
+    if (dtype == SL_F64)
+        memcpy(out, in, count * sizeof *out);
+    else if (!sl_dtype_cast(dtype, in, SL_F64, out, count))
+        for (size_t i = 0; i < count; i++)
+            out[i] = sl_dtype_load(dtype, in + i * sl_dtype_size(dtype));
+}
+
+static void add_doubles(struct sums *s, const double *x, const double *y, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!isfinite(x[i]) || !isfinite(y[i]))
+            continue;                    /* counted as different where the bits are */
+        const double d = fabs(y[i] - x[i]);
+        s->max = d > s->max ? d : s->max;
+        s->sum += d;
+        s->sum2 += d * d;
+        s->a2 += x[i] * x[i];
+        s->b2 += y[i] * y[i];
+        s->ab += x[i] * y[i];
+    }
+}
+
+/* Elements of other dtypes differ where their values do. */
+static void count_values(struct sums *s, const struct sl_copy *copy, uint64_t at, const double *x, const double *y, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (x[i] >= y[i] && x[i] <= y[i])
+            continue;
+        note_first(s, copy, at + i);
+        s->different++;
+    }
+}
+
+static void measure(struct sums *s, const struct sl_copy *copy, uint64_t at, const struct side *a, const unsigned char *p,
+                    const struct side *b, const unsigned char *q, size_t count)
+{
+    const size_t sa = sl_dtype_size(a->tensor->dtype), sb = sl_dtype_size(b->tensor->dtype);
+    double x[BLOCK], y[BLOCK];
+    for (size_t i = 0; i < count; i += BLOCK) {
+        const size_t n = sl_min_u64(BLOCK, count - i);
+        to_doubles(a->tensor->dtype, p + i * sa, x, n);
+        to_doubles(b->tensor->dtype, q + i * sb, y, n);
+        add_doubles(s, x, y, n);
+        if (a->tensor->dtype != b->tensor->dtype)
+            count_values(s, copy, at + i, x, y, n);
+    }
+}
+
+/* ---- walking a copy ------------------------------------------------------------------ */
+
+static int side_make(struct side *side, struct sl_ckpt *ckpt, const struct sl_tensor *tensor, const struct sl_copy *copy,
+                     bool source, struct sl_error *err)
+{
+    struct sl_copy dense = *copy;
+    int64_t step = 1;
+    dense.source_base = source ? copy->source_base : copy->target_base;
+    dense.target_base = 0;
+    for (uint32_t k = copy->ndim; k-- > 0; step *= copy->count[k]) {
+        dense.source_stride[k] = source ? copy->source_stride[k] : copy->target_stride[k];
+        dense.target_stride[k] = step;
+    }
+    side->ckpt = ckpt;
+    side->tensor = tensor;
+    return sl_box_make(&dense, tensor, &side->box, err);
+}
+
+/* Elements [first, end) of the copy, as they lie in the tensor of one side, into out. */
+static int side_fetch(struct sl_run *r, struct sl_worker *w, const struct side *side, uint64_t first, uint64_t end,
+                      unsigned char *out, struct sl_error *err)
+{
+    struct sl_fetch f = { .ckpt = side->ckpt, .tensor = side->tensor, .dtype = side->tensor->dtype, .out = out,
+                          .first = (int64_t)first, .scratch = w->scratch, .scratch_len = w->buffer_len };
+    struct sl_box part;
+    int code = SL_OK;
+    for (uint64_t at = first; !code && sl_box_next(&side->box, &at, end, &part);)
+        code = sl_fetch_box(&f, &part, err);
+    atomic_fetch_add(&r->read_bytes, f.read);
+    return code;
+}
+
+static int compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_copy *copy, struct sums *s, struct sl_error *err)
+{
+    const struct compare *v = r->job;
+    struct side a, b;
+    int code = side_make(&a, v->a, &v->la->tensors[copy->source], copy, true, err);
+    if (!code)
+        code = side_make(&b, v->b, &v->lb->tensors[copy->target], copy, false, err);
+    if (code)
+        return code;
+    const size_t sa = sl_dtype_size(a.tensor->dtype), sb = sl_dtype_size(b.tensor->dtype);
+    const bool same = a.tensor->dtype == b.tensor->dtype;
+    const uint64_t count = sl_box_size(&a.box), piece = w->buffer_len / 2 / sl_max_u64(sl_max_u64(sa, sb), 1);
+    unsigned char *p = w->buffer, *q = w->buffer + w->buffer_len / 2;
+    for (uint64_t first = 0; first < count; first += piece) {
+        const uint64_t n = sl_min_u64(piece, count - first);
+        code = sl_run_step(r, err);
+        if (!code)
+            code = side_fetch(r, w, &a, first, first + n, p, err);
+        if (!code)
+            code = side_fetch(r, w, &b, first, first + n, q, err);
+        if (code)
+            return code;
+        if (same)
+            count_differences(s, copy, first, p, q, (size_t)n, sa);
+        if (v->measure)
+            measure(s, copy, first, &a, p, &b, q, (size_t)n);
+        sl_worker_moved(r, w, n * sb);
+    }
+    if (!same && !v->measure) {          /* other bits, whatever the values are */
+        note_first(s, copy, 0);
+        s->different += count;
+    }
+    s->count += count;
+    return SL_OK;
+}
+
+/* ---- one param --------------------------------------------------------------------------- */
+
+/* Byte offset of an element of a copy in the file of one side. */
+static uint64_t offset_of(const struct sl_tensor *t, const struct sl_copy *copy, uint64_t at, bool source)
+{
+    int64_t element = source ? copy->source_base : copy->target_base, stored = 0;
+    for (uint32_t k = copy->ndim; k-- > 0;) {
+        const uint64_t n = (uint64_t)copy->count[k];
+        element += (int64_t)(at % n) * (source ? copy->source_stride[k] : copy->target_stride[k]);
+        at /= n;
+    }
+    for (uint32_t d = t->ndim; d-- > 0;) {
+        const int64_t n = t->shape[d] > 0 ? t->shape[d] : 1;
+        stored += element % n * t->stride[d];
+        element /= n;
+    }
+    return t->offset + (uint64_t)stored * sl_dtype_size(t->dtype);
+}
+
+static void place_first(const struct compare *v, const struct sums *s, struct sl_result *out)
+{
+    const struct sl_tensor *ta = &v->la->tensors[s->copy->source], *tb = &v->lb->tensors[s->copy->target];
+    out->a_file = v->a->files[ta->file].name;
+    out->b_file = v->b->files[tb->file].name;
+    out->a_offset = offset_of(ta, s->copy, s->at, true);
+    out->b_offset = offset_of(tb, s->copy, s->at, false);
+}
+
+static void result_fill(const struct compare *v, const struct sums *s, struct sl_result *out)
+{
+    out->status = s->different ? SL_RESULT_DIFFERENT : SL_RESULT_EQUAL;
+    out->stats.count = s->count;
+    out->different = s->different;
+    out->first_different = s->first;
+    if (s->first != UINT64_MAX)
+        place_first(v, s, out);
+    if (!v->measure)
+        return;
+    const double norms = sqrt(s->a2) * sqrt(s->b2);
+    out->max_abs = s->max;
+    out->mean_abs = s->count ? s->sum / (double)s->count : 0;
+    out->relative = s->a2 > 0 ? sqrt(s->sum2 / s->a2) : s->sum2 > 0 ? HUGE_VAL : 0;
+    out->cosine = norms > 0 ? s->ab / norms : s->a2 > 0 || s->b2 > 0 ? 0 : 1;
+    if (!s->different)
+        out->cosine = 1;
+}
+
+static int compare_param(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct compare *v = r->job;
+    const uint32_t param = v->params[i];
+    struct sl_result result = *sl_run_result_at(r, i);
+    struct sums s = { .first = UINT64_MAX };
+    int code = SL_OK;
+    sl_worker_begin(w, SL_PHASE_VERIFY, result.name, result.bytes);
+    for (size_t k = v->c.param_first[param]; k < v->c.param_first[param + 1] && !code; k++)
+        code = compare_copy(r, w, &v->c.copies[k], &s, err);
+    if (!code) {
+        result_fill(v, &s, &result);
+        atomic_fetch_add(result.status == SL_RESULT_EQUAL ? &r->verified : &r->mismatched, 1);
+        code = sl_run_publish(r, w, i, &result, err);
+    }
+    sl_worker_end(r, w);
+    return code;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static void count_results(struct sl_run *r)
+{
+    struct sl_summary *s = &r->summary;
+    for (size_t i = 0; i < r->result_count; i++)
+        switch (sl_run_result_at(r, i)->status) {
+        case SL_RESULT_EQUAL: s->equal++; break;
+        case SL_RESULT_ONLY_A: s->only_a++; break;
+        case SL_RESULT_ONLY_B: s->only_b++; break;
+        default: s->different++; break;
+        }
+}
+
+static int body(struct sl_run *r, struct sl_error *err)
+{
+    struct compare *v = r->job;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < v->param_count; i++)
+        bytes += sl_run_result_at(r, i)->bytes;
+    sl_run_phase(r, SL_PHASE_VERIFY, bytes, v->param_count);
+    int code = sl_run_each(r, v->param_count, compare_param, err);
+    if (!code)
+        code = sl_ckpt_unchanged(v->a, err);
+    if (!code)
+        code = sl_ckpt_unchanged(v->b, err);
+    count_results(r);
+    sl_run_sum_up(r, v->param_count, bytes);
+    r->summary.verified = !code;
+    r->summary.verify = "every element read on both sides and compared";
+    return code;
+}
+
+static void release(struct sl_run *r)
+{
+    struct compare *v = r->job;
+    free(v->c.copies);
+}
+
+static struct sl_result result_of(const struct sl_layout *l, uint32_t param, enum sl_result_status status)
+{
+    const struct sl_param *p = &l->params[param];
+    const bool held = l->param_first[param + 1] > l->param_first[param];
+    struct sl_result out = { .name = p->name, .ndim = p->ndim, .shape = p->shape, .status = status, .first_different = UINT64_MAX };
+    if (held) {
+        const struct sl_tensor *t = &l->tensors[l->slices[l->param_first[param]].tensor];
+        uint64_t count = 0;
+        sl_shape_count(p->shape, p->ndim, &count);
+        out.dtype = t->dtype;
+        out.bytes = count * sl_dtype_size(t->dtype);
+    }
+    return out;
+}
+
+static bool is_listed(const uint32_t *list, size_t count, uint32_t param)
+{
+    for (size_t i = 0; i < count; i++)
+        if (list[i] == param)
+            return true;
+    return false;
+}
+
+/* Params that are compared first, then those that can't be. */
+static int results_make(struct sl_run *r, struct compare *v, struct sl_error *err)
+{
+    const struct sl_comparison *c = &v->c;
+    v->params = SL_ARENA_NEW(&r->arena, uint32_t, v->la->param_count);
+    if (!v->params)
+        return sl_fail_memory(err, v->la->param_count * sizeof *v->params);
+    for (uint32_t i = 0; i < v->la->param_count; i++)
+        if (v->la->param_first[i + 1] > v->la->param_first[i] && !is_listed(c->only_a, c->only_a_count, i) &&
+            !is_listed(c->shape_differs, c->shape_differs_count, i))
+            v->params[v->param_count++] = i;
+    size_t at = 0;
+    struct sl_result result;
+    for (size_t i = 0; i < v->param_count; i++) {
+        result = result_of(v->la, v->params[i], SL_RESULT_PENDING);
+        sl_run_result_init(r, at++, &result);
+    }
+    for (size_t i = 0; i < c->shape_differs_count; i++) {
+        result = result_of(v->la, c->shape_differs[i], SL_RESULT_SHAPE);
+        sl_run_result_init(r, at++, &result);
+    }
+    for (size_t i = 0; i < c->only_a_count; i++) {
+        result = result_of(v->la, c->only_a[i], SL_RESULT_ONLY_A);
+        sl_run_result_init(r, at++, &result);
+    }
+    for (size_t i = 0; i < c->only_b_count; i++) {
+        result = result_of(v->lb, c->only_b[i], SL_RESULT_ONLY_B);
+        sl_run_result_init(r, at++, &result);
+    }
+    return SL_OK;
+}
+
+static size_t count_held(const struct sl_layout *l)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < l->param_count; i++)
+        count += l->param_first[i + 1] > l->param_first[i];
+    return count;
+}
+
+static int compare(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb, bool how_far,
+                   const struct sl_run_options *options, struct sl_run **out, struct sl_error *err)
+{
+    struct compare made = { .a = a, .b = b, .la = la, .lb = lb, .measure = how_far };
+    struct sl_arena arena = { 0 };
+    int code = sl_comparison_make(la, lb, &arena, &made.c, err);
+    if (code) {
+        sl_arena_free(&arena);
+        return code;
+    }
+    struct sl_run *r = NULL;
+    code = sl_run_new(options, count_held(la) + made.c.only_b_count, &r, err);
+    if (code) {
+        free(made.c.copies);
+        sl_arena_free(&arena);
+        return code;
+    }
+    r->arena = arena;                    /* what the comparison made lives as long as the run */
+    struct compare *v = SL_ARENA_NEW(&r->arena, struct compare, 1);
+    if (!v) {
+        free(made.c.copies);
+        sl_run_free(r);
+        return sl_fail_memory(err, sizeof *v);
+    }
+    *v = made;
+    r->job = v;
+    r->body = body;
+    r->release = release;
+    r->report = sl_report_verify;
+    uint64_t largest = 0;
+    code = results_make(r, v, err);
+    for (size_t i = 0; i < r->result_count && !code; i++)
+        largest = sl_max_u64(largest, sl_run_result_at(r, i)->bytes);
+    if (!code)
+        code = sl_run_buffers(r, 2 * largest, err);
+    if (!code)
+        code = sl_run_start(r, err);
+    if (code) {
+        sl_run_free(r);
+        return code;
+    }
+    *out = r;
+    return SL_OK;
+}
+
+int sl_run_verify(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
+                  const struct sl_run_options *options, struct sl_run **out, struct sl_error *err)
+{
+    return compare(a, la, b, lb, false, options, out, err);
+}
+
+int sl_run_diff(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
+                const struct sl_run_options *options, struct sl_run **out, struct sl_error *err)
+{
+    return compare(a, la, b, lb, true, options, out, err);
+}
