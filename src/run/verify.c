@@ -17,7 +17,6 @@
 
 #include <float.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define BLOCK 1024u                      /* elements turned into doubles at a time */
@@ -26,6 +25,7 @@ struct compare {
     struct sl_ckpt *a, *b;
     const struct sl_layout *la, *lb;
     struct sl_comparison c;
+    struct sl_arena arena;               /* of c */
     bool measure;                        /* diff */
     uint32_t *params;                    /* params of A that are compared; by result */
     size_t param_count;
@@ -293,7 +293,7 @@ static int body(struct sl_run *r, struct sl_error *err)
 static void release(struct sl_run *r)
 {
     struct compare *v = r->job;
-    free(v->c.copies);
+    sl_arena_free(&v->arena);
 }
 
 static struct sl_result result_of(const struct sl_layout *l, uint32_t param, enum sl_result_status status)
@@ -363,25 +363,17 @@ static int compare(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt
                    const struct sl_run_options *options, struct sl_run **out, struct sl_error *err)
 {
     struct compare made = { .a = a, .b = b, .la = la, .lb = lb, .measure = how_far };
-    struct sl_arena arena = { 0 };
-    int code = sl_comparison_make(la, lb, &arena, &made.c, err);
-    if (code) {
-        sl_arena_free(&arena);
-        return code;
-    }
     struct sl_run *r = NULL;
-    code = sl_run_new(options, count_held(la) + made.c.only_b_count, &r, err);
+    struct compare *v = NULL;
+    int code = sl_comparison_make(la, lb, &made.arena, &made.c, err);
+    if (!code)
+        code = sl_run_new(options, count_held(la) + made.c.only_b_count, &r, err);
+    if (!code && !(v = SL_ARENA_NEW(&r->arena, struct compare, 1)))
+        code = sl_fail_memory(err, sizeof *v);
     if (code) {
-        free(made.c.copies);
-        sl_arena_free(&arena);
-        return code;
-    }
-    r->arena = arena;                    /* what the comparison made lives as long as the run */
-    struct compare *v = SL_ARENA_NEW(&r->arena, struct compare, 1);
-    if (!v) {
-        free(made.c.copies);
         sl_run_free(r);
-        return sl_fail_memory(err, sizeof *v);
+        sl_arena_free(&made.arena);
+        return code;
     }
     *v = made;
     r->job = v;
