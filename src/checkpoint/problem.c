@@ -133,6 +133,10 @@ const struct sl_problem_row sl_problem_table[] = {
     { "config-contradiction", "What is stated contradicts the tensors",
       "args, config.json or the preset gives another number than the shapes. The tensors are believed.",
       "Correct what is stated, or look whether a file is of another model.", E },
+    { "config-differs", "Two statements differ, and one of them is used",
+      "A preset, the config.json of --hf-config or an argument says otherwise than what is believed more; the message says "
+      "which value is used.",
+      "Nothing, if the value used is right; else state it with --set.", N },
     { "config-missing", "A value is needed that nothing tells",
       "It is in no tensor, and neither args nor config.json has it.", "State it with --set NAME=VALUE.", W },
     { "config-damaged", "config.json or another JSON file can't be read",
