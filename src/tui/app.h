@@ -230,7 +230,7 @@ enum style sign_style(char sign);
 char piece_sign(const struct app *app, size_t tensor);
 char logical_sign(const struct app *app, size_t logical);
 char result_sign(enum sl_result_status status);
-const char *rank_text(const struct app *app, int32_t rank, char *out, size_t room);
+const char *rank_name(const struct app *app, int32_t rank, char *out, size_t room);
 const char *piece_place(const struct app *app, size_t tensor, char *out, size_t room);   /* "tp0 pp1" or its file */
 
 /* One struct a screen. draw gets the body; keys come through key_rows. */

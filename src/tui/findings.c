@@ -106,7 +106,7 @@ static const struct { char sign; } result_signs[] = {
 };
 char result_sign(enum sl_result_status status) { return result_signs[status].sign; }
 
-const char *rank_text(const struct app *app, int32_t rank, char *out, size_t room)
+const char *rank_name(const struct app *app, int32_t rank, char *out, size_t room)
 {
     const struct sl_checkpoint_info *info = app->opened->info;
     out[0] = '\0';
@@ -125,7 +125,7 @@ const char *piece_place(const struct app *app, size_t tensor, char *out, size_t 
     const struct sl_tensor *t = sl_tensor_at(app->opened->ck, tensor);
     const struct sl_checkpoint_info *info = app->opened->info;
     if (t->rank >= 0 && (size_t)t->rank < info->rank_count)
-        return rank_text(app, t->rank, out, room);
+        return rank_name(app, t->rank, out, room);
     if (t->file >= 0 && (size_t)t->file < info->file_count)
         return sl_printable(info->files[t->file].name, out, room);
     snprintf(out, room, "?");
@@ -272,7 +272,7 @@ static bool about_rank(const struct app *app, const struct sl_problem *p, size_t
     const char *path = app->opened->info->ranks[rank].path;
     if (path && *path && strstr(p->where, path))
         return true;
-    return strcmp(p->where, rank_text(app, (int32_t)rank, text, sizeof text)) == 0;
+    return strcmp(p->where, rank_name(app, (int32_t)rank, text, sizeof text)) == 0;
 }
 
 static void step_finding(struct app *app, int step)

@@ -82,7 +82,7 @@ static void draw_label(const struct app *app, struct pane p, int row, const stru
     size_t last = ((y + 1) * a->fold_rows - 1) * a->cols;
     last = last < info->rank_count ? last : (a->pp - 1) * a->cols;
     int32_t lo = info->ranks[first].layer_first, hi = info->ranks[last].layer_last;
-    char text[48], label[16] = "";
+    char text[64], label[32] = "";
     if (a->fold_rows == 1)
         snprintf(label, sizeof label, "pp%zu", y);
     else

@@ -69,7 +69,7 @@ static int draw_places(struct app *app, struct pane p, bool legend)
     const struct sl_rank *r = &app->opened->info->ranks[app->overview.rank];
     char text[64], bytes[32], sign[2] = { rank_sign(app, r), '\0' };
     int col = pane_text(p, used, 0, sign_style(sign[0]), sign) + 1;
-    col += pane_text(p, used, col, STYLE_TEXT, rank_text(app, (int32_t)app->overview.rank, text, sizeof text)) + 2;
+    col += pane_text(p, used, col, STYLE_TEXT, rank_name(app, (int32_t)app->overview.rank, text, sizeof text)) + 2;
     if (r->status == SL_RANK_MISSING)
         snprintf(text, sizeof text, "missing");
     else
@@ -345,7 +345,7 @@ static void enter(struct app *app)
     }
     if (app->opened->info->rank_count) {
         app->tensors.mode = TREE_RANKS;
-        rank_text(app, (int32_t)app->overview.rank, name, sizeof name);
+        rank_name(app, (int32_t)app->overview.rank, name, sizeof name);
     } else {
         app->tensors.mode = TREE_FILES;
         snprintf(name, sizeof name, "%s", app->opened->info->file_count ? app->opened->info->files[app->overview.files.selected].name : "");
