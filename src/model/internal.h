@@ -84,6 +84,62 @@ bool sl_seen_fact(const struct sl_seen *s, const char *fact, int64_t *value);
 bool sl_seen_flag(const struct sl_seen *s, const char *flag, size_t len);
 bool sl_seen_add_flag(struct sl_seen *s, struct sl_arena *arena, const char *flag);
 
+/* ---- settings.c: what each source says of each setting -------------------- */
+
+/* In order of trust. ARGS is the config.json beside the weights for Hugging Face. */
+enum sl_said_by { SL_BY_TENSORS, SL_BY_SET, SL_BY_ARGS, SL_BY_HF_CONFIG, SL_BY_PRESET, SL_BY_DATABASE,
+                  SL_SAID_COUNT };
+
+struct sl_detector {
+    struct sl_ckpt *c;
+    const struct sl_families *families;
+    const struct sl_model_options *options;
+    struct sl_model *m;
+    struct sl_error *err;
+    struct sl_seen seen;
+    const struct sl_value *(*said)[SL_SAID_COUNT];   /* by index of the setting's rule */
+    const struct sl_model_row *row;      /* named by --model, NULL */
+    const struct sl_family *stated;      /* family that --model means, NULL */
+    const struct sl_model_row **exact;   /* published rows of this shape */
+    size_t exact_count;
+    bool exact_vocab;                    /* and of this vocabulary */
+    int64_t qd, kvd;                     /* rows of all query heads, of all key heads; 0 unknown */
+    const char *vocab_from;              /* who said m->vocab, NULL */
+};
+bool sl_has_flag(const struct sl_detector *d, const char *flag);
+int sl_set_flag(struct sl_detector *d, const char *flag);
+bool sl_flags_hold(const struct sl_detector *d, const char *condition);      /* NULL and "" hold */
+
+/* Reads args or config.json, --set, --hf-config and --model. */
+int sl_settings_collect(struct sl_detector *d);
+const struct sl_value *sl_said(const struct sl_detector *d, const char *key, enum sl_said_by by);
+bool sl_said_int(const struct sl_detector *d, const char *key, enum sl_said_by by, int64_t *out);
+/* The most trusted value, and whose it is. */
+const struct sl_value *sl_known(const struct sl_detector *d, const char *key, enum sl_said_by *by);
+bool sl_known_int(const struct sl_detector *d, const char *key, int64_t *out);
+int sl_say(struct sl_detector *d, const char *key, enum sl_said_by by, const struct sl_value *value);
+int sl_say_int(struct sl_detector *d, const char *key, enum sl_said_by by, int64_t value);
+/* "args", "config.json", "--set", "preset minicpm-8b", .. */
+const char *sl_said_from(const struct sl_detector *d, enum sl_said_by by);
+/* Fills m->config from what was said. */
+int sl_settings_finish(struct sl_detector *d);
+
+int sl_evidence_add(struct sl_model *m, const char *from, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- shape.c: sizes from tensors, compared with what was said ------------- */
+
+int sl_shape_solve(struct sl_detector *d);
+
+/* ---- choose.c: the database, the vocabulary, the family ------------------- */
+
+/* Fills d->exact: published rows of this very shape. */
+int sl_rows_match(struct sl_detector *d);
+/* Is a true vocabulary of this size possible with the rows stored? */
+bool sl_vocab_fits(const struct sl_detector *d, int64_t vocab);
+int sl_vocab_solve(struct sl_detector *d);
+int sl_family_choose(struct sl_detector *d);
+
 /* ---- models.c: models.json ----------------------------------------------- */
 
 struct sl_model_facts {                  /* what the public row has no place for */

@@ -1,0 +1,257 @@
+/* detect.c: what a checkpoint is: the steps in their order, and the parts of
+ * the answer that are counted from the others. */
+#include "model/internal.h"
+
+#include "base/error.h"
+#include "base/num.h"
+#include "base/value.h"
+#include <shardlens/shardlens.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- flags --------------------------------------------------------------- */
+
+bool sl_has_flag(const struct sl_detector *d, const char *flag)
+{
+    return sl_seen_flag(&d->seen, flag, strlen(flag));
+}
+
+int sl_set_flag(struct sl_detector *d, const char *flag)
+{
+    return sl_seen_add_flag(&d->seen, &d->m->arena, flag) ? SL_OK : sl_fail_memory(d->err, 0);
+}
+
+static bool seen_flag(void *arg, const char *flag, size_t len)
+{
+    return sl_seen_flag(arg, flag, len);
+}
+
+bool sl_flags_hold(const struct sl_detector *d, const char *condition)
+{
+    bool holds = true;
+    return !condition || !*condition
+        || (!sl_condition(condition, seen_flag, (void *)(uintptr_t)&d->seen, &holds, NULL) && holds);
+}
+
+/* Flags that settings raise (facts.json, "flags"). */
+static int flags_of_settings(struct sl_detector *d)
+{
+    const struct sl_facts *f = sl_facts();
+    int code = SL_OK;
+    for (size_t i = 0; i < f->flag_count && !code; i++) {
+        enum sl_said_by by;
+        const struct sl_flag_rule *rule = &f->flags[i];
+        const struct sl_value *v = sl_known(d, rule->key, &by);
+        if (v && ((rule->is && sl_value_equal(v, rule->is)) || (rule->is_not && !sl_value_equal(v, rule->is_not))))
+            code = sl_set_flag(d, rule->flag);
+    }
+    return code;
+}
+
+/* The row order of query_key_value in files of the legacy model
+ * (Megatron-LM megatron/training/checkpointing.py, fix_query_key_value_ordering). */
+static int flag_of_version(struct sl_detector *d)
+{
+    enum sl_said_by by;
+    double version = d->c->checkpoint_version;
+    const bool stated = sl_value_double(sl_known(d, "checkpoint_version", &by), &version);
+    if (d->seen.dialect != SL_DIALECT_LEGACY || sl_has_flag(d, "gqa"))
+        return SL_OK;
+    if (!stated && version < 0) {
+        version = 0;
+        sl_problem_add(&d->m->problems, "config-missing", "checkpoint_version", NULL,
+                       "the files do not say their checkpoint_version; rows of query, key and value are read as in version 0,"
+                       " as Megatron does: state --set checkpoint_version=3 if a converter left it out");
+    }
+    return version < 1 ? sl_set_flag(d, "qkv_v0") : version < 2 ? sl_set_flag(d, "qkv_v1") : SL_OK;
+}
+
+static int flags_of_sizes(struct sl_detector *d)
+{
+    int64_t hidden;
+    int code = d->c->parallel.pp > 1 ? sl_set_flag(d, "pp") : SL_OK;
+    if (!code && d->qd && sl_known_int(d, "hidden_size", &hidden) && hidden != d->qd)
+        code = sl_set_flag(d, "own_head_dim");
+    return code ? code : flag_of_version(d);
+}
+
+/* ---- spelling ------------------------------------------------------------ */
+
+static void find_spelling(struct sl_detector *d)
+{
+    struct sl_model *m = d->m;
+    m->dialect = d->seen.dialect;
+    if (m->dialect == SL_DIALECT_MEGATRON && d->seen.any)
+        m->spec = sl_has_flag(d, "te") ? "te" : sl_has_flag(d, "local") ? "local" : NULL;
+}
+
+/* ---- experts ------------------------------------------------------------- */
+
+static int compare_layers(const void *a, const void *b)
+{
+    const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static size_t without_doubles(int32_t *layers, size_t count)
+{
+    size_t kept = 0;
+    if (count)
+        qsort(layers, count, sizeof *layers, compare_layers);
+    for (size_t i = 0; i < count; i++)
+        if (!i || layers[i] != layers[i - 1])
+            layers[kept++] = layers[i];
+    return kept;
+}
+
+static int find_experts(struct sl_detector *d)
+{
+    struct sl_model *m = d->m;
+    int64_t experts = 0, topk = 0;
+    if (!sl_has_flag(d, "moe") && !sl_has_flag(d, "block_ffn"))
+        return SL_OK;
+    struct sl_moe *moe = SL_ARENA_NEW(&m->arena, struct sl_moe, 1);
+    int32_t *layers = SL_ARENA_NEW(&m->arena, int32_t, d->seen.moe_layer_count);
+    if (!moe || !layers)
+        return sl_fail_memory(d->err, 0);
+    for (size_t i = 0; i < d->seen.moe_layer_count; i++) {
+        const int32_t *at = d->seen.moe_layers + 3 * i;
+        layers[i] = sl_model_layer(m, at[0], at[1], at[2]);
+    }
+    (void)sl_known_int(d, "num_experts", &experts);
+    (void)sl_known_int(d, "moe_router_topk", &topk);
+    moe->num_experts = experts < INT32_MAX ? (int32_t)experts : 0;
+    moe->topk = topk < INT32_MAX ? (int32_t)topk : 0;
+    moe->shared_experts = sl_has_flag(d, "shared_experts");
+    moe->expert_layout = sl_has_flag(d, "block_ffn") ? "block_ffn" : sl_has_flag(d, "te_grouped") ? "te_grouped"
+                       : sl_has_flag(d, "grouped") ? "grouped" : "local_experts";
+    moe->layers = layers;
+    moe->layer_count = without_doubles(layers, d->seen.moe_layer_count);
+    m->moe = moe;
+    return SL_OK;
+}
+
+/* ---- name and size ------------------------------------------------------- */
+
+static bool name_fits(const struct sl_detector *d, const struct sl_model_row *row)
+{
+    return !d->m->family || !strcmp(row->family, d->m->family->name);
+}
+
+/* "Llama-1-7B / Llama-2-7B"; a nominal preset is only the name the user gave. */
+static int find_name(struct sl_detector *d)
+{
+    struct sl_model *m = d->m;
+    struct sl_buf text = {.failed = false};
+    if (d->row) {
+        m->name = d->row->name;
+        return SL_OK;
+    }
+    for (size_t i = 0; d->exact_vocab && i < d->exact_count; i++)
+        if (name_fits(d, d->exact[i]))
+            sl_buf_printf(&text, "%s%s", text.len ? " / " : "", d->exact[i]->name);
+    if (text.len)
+        m->name = sl_arena_strn(&m->arena, text.data, text.len);
+    const bool failed = text.failed || (text.len && !m->name);
+    sl_buf_free(&text);
+    if (!failed && m->name && !sl_evidence_add(m, "sizes and vocabulary", "model=%s", m->name))
+        return SL_OK;
+    return failed || m->name ? sl_fail_memory(d->err, 0) : SL_OK;
+}
+
+/* Elements of one param: the product of its axes; false when one is not known. */
+static bool param_count(const struct sl_model *m, const struct sl_param_rule *p, uint64_t *count)
+{
+    *count = 1;
+    for (const char *at = p->axes; *(at += strspn(at, " ")); ) {
+        const size_t len = strcspn(at, " ");
+        int64_t length;
+        if (sl_model_dim(m, at, len, 1, 1, -1, &length, NULL) || length < 0
+            || !sl_mul_u64(*count, (uint64_t)length, count))
+            return false;
+        at += len;
+    }
+    return true;
+}
+
+/* All weights once; 0 when a size is not known. */
+static uint64_t count_params(const struct sl_model *m)
+{
+    int64_t layers = 0, experts = 1;
+    uint64_t sum = 0;
+    (void)sl_model_int(m, "num_layers", &layers);
+    (void)sl_model_int(m, "num_experts", &experts);
+    for (size_t i = 0; m->family && i < m->family->param_count; i++) {
+        const struct sl_param_rule *p = &m->family->params[i];
+        uint64_t one;
+        if (!sl_model_when(m, p->when))
+            continue;
+        if (!param_count(m, p, &one)
+            || (strstr(p->name, "{layer}") && !sl_mul_u64(one, (uint64_t)layers, &one))
+            || (strstr(p->name, "{expert}") && !sl_mul_u64(one, (uint64_t)experts, &one))
+            || !sl_add_u64(sum, one, &sum))
+            return 0;
+    }
+    return sum;
+}
+
+/* ---- the steps ----------------------------------------------------------- */
+
+static int tell_layout(struct sl_detector *d)
+{
+    const struct sl_parallel *p = &d->m->parallel;
+    int code = SL_OK;
+    if (d->c->container == SL_MEGATRON_TORCH)
+        code = sl_evidence_add(d->m, "folder names", "tp=%d pp=%d vpp=%d ep=%d", p->tp, p->pp, p->vpp, p->ep);
+    if (!code && d->m->spec)
+        code = sl_evidence_add(d->m, "names of the norms", "spelling=%s", d->m->spec);
+    return code ? sl_fail_memory(d->err, 0) : SL_OK;
+}
+
+static int detect(struct sl_detector *d)
+{
+    struct sl_model *m = d->m;
+    int code = sl_scan(d->c, &m->arena, &d->seen, d->err);
+    code = code ? code : sl_settings_collect(d);
+    code = code ? code : flags_of_settings(d);
+    if (code)
+        return code;
+    find_spelling(d);
+    code = sl_shape_solve(d);
+    code = code ? code : flags_of_sizes(d);
+    code = code ? code : sl_vocab_solve(d);
+    code = code ? code : sl_settings_finish(d);
+    code = code ? code : tell_layout(d);
+    code = code ? code : sl_family_choose(d);
+    code = code ? code : find_experts(d);
+    code = code ? code : find_name(d);
+    m->flags = d->seen.flags;
+    m->flag_count = d->seen.flag_count;
+    if (!code)
+        m->params = count_params(m);
+    return code;
+}
+
+int sl_model_detect(struct sl_ckpt *c, const struct sl_families *families,
+                    const struct sl_model_options *options, struct sl_model **out,
+                    struct sl_error *err)
+{
+    static const struct sl_model_options none;
+    struct sl_model *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (!m)
+        return sl_fail_memory(err, sizeof *m);
+    m->parallel = c->parallel;
+    m->vocab = m->padded_vocab = -1;
+    m->problems.arena = &m->arena;
+    struct sl_detector d = {.c = c, .families = families, .options = options ? options : &none, .m = m, .err = err};
+    const int code = detect(&d);
+    if (code) {
+        sl_model_free(m);
+        return code;
+    }
+    sl_problems_sort(&m->problems);
+    *out = m;
+    return SL_OK;
+}

@@ -1,0 +1,373 @@
+/* settings.c: collects what args or config.json, --set, --hf-config and --model
+ * say, by the names of facts.json, and keeps apart who said it. */
+#include "model/internal.h"
+
+#include "base/error.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/value.h"
+#include <shardlens/shardlens.h>
+
+#include <stdarg.h>
+#include <string.h>
+
+static size_t index_of(const char *key)
+{
+    const struct sl_facts *f = sl_facts();
+    size_t i = 0;
+    while (i < f->setting_count && strcmp(f->settings[i].key, key))
+        i++;
+    return i;
+}
+
+static bool is_null(const struct sl_value *v)
+{
+    return !v || v->kind == SL_VALUE_NULL;
+}
+
+const struct sl_value *sl_said(const struct sl_detector *d, const char *key, enum sl_said_by by)
+{
+    const size_t i = index_of(key);
+    return i < sl_facts()->setting_count ? d->said[i][by] : NULL;
+}
+
+bool sl_said_int(const struct sl_detector *d, const char *key, enum sl_said_by by, int64_t *out)
+{
+    return sl_value_int(sl_said(d, key, by), out);
+}
+
+const struct sl_value *sl_known(const struct sl_detector *d, const char *key, enum sl_said_by *by)
+{
+    for (int s = 0; s < SL_SAID_COUNT; s++) {
+        const struct sl_value *v = sl_said(d, key, (enum sl_said_by)s);
+        if (v) {
+            *by = (enum sl_said_by)s;
+            return v;
+        }
+    }
+    return NULL;
+}
+
+bool sl_known_int(const struct sl_detector *d, const char *key, int64_t *out)
+{
+    enum sl_said_by by;
+    return sl_value_int(sl_known(d, key, &by), out);
+}
+
+int sl_say(struct sl_detector *d, const char *key, enum sl_said_by by, const struct sl_value *value)
+{
+    const size_t i = index_of(key);
+    if (!value)
+        return sl_fail_memory(d->err, 0);
+    if (i < sl_facts()->setting_count)
+        d->said[i][by] = value;
+    return SL_OK;
+}
+
+int sl_say_int(struct sl_detector *d, const char *key, enum sl_said_by by, int64_t value)
+{
+    return sl_say(d, key, by, sl_value_new_int(&d->m->arena, value));
+}
+
+const char *sl_said_from(const struct sl_detector *d, enum sl_said_by by)
+{
+    switch (by) {
+    case SL_BY_TENSORS:
+        return "tensor shapes";
+    case SL_BY_SET:
+        return "--set";
+    case SL_BY_ARGS:
+        return d->c->hf_config ? "config.json" : "args";
+    case SL_BY_HF_CONFIG:
+        return "--hf-config";
+    case SL_BY_PRESET: {
+        const char *text = d->row ? sl_arena_printf(&d->m->arena, "preset %s", d->row->option) : NULL;
+        return text ? text : "--model";
+    }
+    case SL_BY_DATABASE: {
+        const char *text = d->exact_count
+            ? sl_arena_printf(&d->m->arena, "same shape as %s", d->exact[0]->name) : NULL;
+        return text ? text : "database";
+    }
+    case SL_SAID_COUNT:
+        break;
+    }
+    return "";
+}
+
+int sl_evidence_add(struct sl_model *m, const char *from, const char *format, ...)
+{
+    if (m->evidence_count == m->evidence_room) {
+        const size_t room = m->evidence_room ? 2 * m->evidence_room : 32;
+        struct sl_evidence *items = SL_ARENA_NEW(&m->arena, struct sl_evidence, room);
+        if (!items)
+            return SL_MEMORY;
+        if (m->evidence_count)
+            memcpy(items, m->evidence, m->evidence_count * sizeof *items);
+        m->evidence = items;
+        m->evidence_room = room;
+    }
+    va_list args;
+    va_start(args, format);
+    const char *fact = sl_arena_vprintf(&m->arena, format, args);
+    va_end(args);
+    if (!fact)
+        return SL_MEMORY;
+    m->evidence[m->evidence_count++] = (struct sl_evidence){fact, from};
+    return SL_OK;
+}
+
+/* ---- args and config.json ------------------------------------------------ */
+
+static bool is_true(const struct sl_value *v)
+{
+    bool b = false;
+    int64_t i = 0;
+    return (sl_value_bool(v, &b) && b) || (sl_value_int(v, &i) && i != 0);
+}
+
+static int say_source(struct sl_detector *d, const struct sl_setting_rule *rule, bool invert,
+                      const struct sl_value *v, enum sl_said_by by)
+{
+    bool b;
+    if (invert && sl_value_bool(v, &b))
+        return sl_say(d, rule->key, by, sl_value_new_bool(&d->m->arena, !b));
+    return sl_say(d, rule->key, by, v);
+}
+
+static int take_args(struct sl_detector *d, const struct sl_value *args, enum sl_said_by by)
+{
+    const struct sl_facts *f = sl_facts();
+    for (size_t i = 0; i < f->setting_count; i++) {
+        const struct sl_setting_rule *rule = &f->settings[i];
+        for (size_t k = 0; k < rule->arg_count; k++) {
+            const struct sl_setting_source *s = &rule->args[k];
+            const struct sl_value *v = sl_value_get(args, s->name);
+            if (is_null(v) || !sl_kind_fits(rule->kind, v) || (s->only_if && !is_true(sl_value_get(args, s->only_if))))
+                continue;
+            const int code = say_source(d, rule, s->invert, v, by);
+            if (code)
+                return code;
+            break;
+        }
+    }
+    return SL_OK;
+}
+
+/* A key of config.json; transformers 5 keeps rope settings in "rope_parameters". */
+static const struct sl_value *hf_value(const struct sl_value *config, const char *key)
+{
+    const struct sl_value *v = sl_value_get(config, key);
+    return is_null(v) ? sl_value_get(sl_value_get(config, "rope_parameters"), key) : v;
+}
+
+static const struct sl_value *rope_of(const struct sl_value *config)
+{
+    const struct sl_value *v = sl_value_get(config, "rope_scaling");
+    return is_null(v) ? sl_value_get(config, "rope_parameters") : v;
+}
+
+/* The scaling of Llama 3.1 is a flag and a factor in Megatron. */
+static int take_rope(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
+{
+    const struct sl_value *rope = rope_of(config), *factor = sl_value_get(rope, "factor");
+    const char *type = sl_value_str(sl_value_get(rope, "rope_type"));
+    type = type ? type : sl_value_str(sl_value_get(rope, "type"));
+    if (type && !strcmp(type, "linear") && !is_null(factor))
+        return sl_say(d, "rotary_seq_len_interpolation_factor", by, factor);
+    if (!type || strcmp(type, "llama3"))
+        return SL_OK;
+    const int code = sl_say(d, "use_rope_scaling", by, sl_value_new_bool(&d->m->arena, true));
+    return code || is_null(factor) ? code : sl_say(d, "rope_scaling_factor", by, factor);
+}
+
+static int take_hf(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
+{
+    const struct sl_facts *f = sl_facts();
+    for (size_t i = 0; i < f->setting_count; i++) {
+        const struct sl_setting_rule *rule = &f->settings[i];
+        for (size_t k = 0; k < rule->hf_count; k++) {
+            const struct sl_value *v = hf_value(config, rule->hf[k]);
+            if (is_null(v) || !sl_kind_fits(rule->kind, v))
+                continue;
+            const int code = sl_say(d, rule->key, by, v);
+            if (code)
+                return code;
+            break;
+        }
+    }
+    return take_rope(d, config, by);
+}
+
+static int take_checkpoint(struct sl_detector *d)
+{
+    if (d->c->hf_config)
+        d->m->hf_reference = d->c->hf_config;
+    if (d->c->hf_config)
+        d->m->hf_reference_folder = d->c->folder;
+    return d->c->hf_config ? take_hf(d, d->c->hf_config, SL_BY_ARGS)
+         : d->c->args      ? take_args(d, d->c->args, SL_BY_ARGS) : SL_OK;
+}
+
+/* ---- options ------------------------------------------------------------- */
+
+static int take_hf_folder(struct sl_detector *d)
+{
+    const char *folder = d->options->hf_config;
+    if (!folder)
+        return SL_OK;
+    const char *path = sl_arena_printf(&d->m->arena, "%s/config.json", folder);
+    if (!path)
+        return sl_fail_memory(d->err, 0);
+    if (!sl_path_exists(path))
+        return sl_fail(d->err, SL_USAGE, folder, "no config.json there; --hf-config wants a folder that has one");
+    const int code = sl_json_load(path, SL_LIMIT_JSON_BYTES, &d->m->arena, &d->m->hf_reference, d->err);
+    if (code)
+        return code;
+    if (d->m->hf_reference->kind != SL_VALUE_DICT)
+        return sl_fail(d->err, SL_INPUT, path, "a JSON object is expected");
+    d->m->hf_reference_folder = sl_arena_str(&d->m->arena, folder);
+    return take_hf(d, d->m->hf_reference, SL_BY_HF_CONFIG);
+}
+
+static int take_set(struct sl_detector *d, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    bool invert;
+    if (!equals || equals == text)
+        return sl_fail(d->err, SL_USAGE, "--set", "\"%s\" is not NAME=VALUE", text);
+    const char *name = sl_arena_strn(&d->m->arena, text, (size_t)(equals - text));
+    const struct sl_value *v = sl_value_parse(&d->m->arena, equals + 1);
+    if (!name || !v)
+        return sl_fail_memory(d->err, 0);
+    const struct sl_setting_rule *rule = sl_setting_rule_find(name, &invert);
+    if (!rule) {
+        const char *near = sl_setting_nearest(name);
+        return near ? sl_fail(d->err, SL_USAGE, "--set", "there is no setting \"%s\"; did you mean \"%s\"?", name, near)
+                    : sl_fail(d->err, SL_USAGE, "--set", "there is no setting \"%s\"; names are Megatron's arguments,"
+                              " such as num_attention_heads, kv_channels, vocab_size", name);
+    }
+    if (!sl_kind_fits(rule->kind, v))
+        return sl_fail(d->err, SL_USAGE, "--set", "%s is \"%s\", %s is expected", name, equals + 1,
+                       sl_kind_text(rule->kind));
+    if (sl_said(d, rule->key, SL_BY_SET))
+        return sl_fail(d->err, SL_USAGE, "--set", "%s is given twice", name);
+    return say_source(d, rule, invert, v, SL_BY_SET);
+}
+
+static int unknown_model(struct sl_detector *d, const char *name)
+{
+    const struct sl_model_row *rows;
+    const size_t count = sl_model_rows(&rows);
+    const char *near = NULL;
+    unsigned least = 1 + (unsigned)strlen(name) / 2;
+    for (size_t i = 0; i < count; i++)
+        if (sl_text_distance(name, rows[i].option) < least)
+            near = rows[i].option, least = sl_text_distance(name, near);
+    for (size_t i = 0; i < d->families->count; i++)
+        if (sl_text_distance(name, d->families->items[i].name) < least)
+            near = d->families->items[i].name, least = sl_text_distance(name, near);
+    return near ? sl_fail(d->err, SL_USAGE, "--model", "there is no model \"%s\"; did you mean \"%s\"?", name, near)
+                : sl_fail(d->err, SL_USAGE, "--model", "there is no model \"%s\"; \"shardlens models\" lists them", name);
+}
+
+/* A preset speaks for what shapes can't tell: the number of heads, and for a published model
+ * eps, rope base and vocabulary too. KV heads always follow from heads and shapes. */
+static int take_row(struct sl_detector *d)
+{
+    const struct sl_model_row *row = d->row;
+    const struct sl_model_facts *facts = sl_model_row_facts(row);
+    int code = row->heads ? sl_say_int(d, "num_attention_heads", SL_BY_PRESET, row->heads) : SL_OK;
+    if (!code && row->head_dim && !row->nominal)
+        code = sl_say_int(d, "kv_channels", SL_BY_PRESET, row->head_dim);
+    if (!code && row->topk)
+        code = sl_say_int(d, "moe_router_topk", SL_BY_PRESET, row->topk);
+    if (!code && facts->theta > 0)
+        code = sl_say(d, "rotary_base", SL_BY_PRESET, sl_value_new_double(&d->m->arena, facts->theta));
+    if (!code && facts->eps > 0)
+        code = sl_say(d, "norm_epsilon", SL_BY_PRESET, sl_value_new_double(&d->m->arena, facts->eps));
+    return code;
+}
+
+static int take_model(struct sl_detector *d)
+{
+    const char *name = d->options->model;
+    if (!name)
+        return SL_OK;
+    d->stated = sl_family_find(d->families, name);
+    d->row = d->stated ? NULL : sl_model_row_find(name);
+    if (!d->stated && !d->row)
+        return unknown_model(d, name);
+    if (!d->row)
+        return SL_OK;
+    d->stated = sl_family_find(d->families, d->row->family);
+    return take_row(d);
+}
+
+int sl_settings_collect(struct sl_detector *d)
+{
+    d->said = sl_arena_new(&d->m->arena, sl_facts()->setting_count, sizeof *d->said);
+    if (!d->said)
+        return sl_fail_memory(d->err, 0);
+    int code = take_checkpoint(d);
+    code = code ? code : take_hf_folder(d);
+    for (size_t i = 0; i < d->options->set_count && !code; i++)
+        code = take_set(d, d->options->set[i]);
+    return code ? code : take_model(d);
+}
+
+/* ---- the result ---------------------------------------------------------- */
+
+static bool is_size(const char *key)
+{
+    static const char *const sizes[] = {"num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads",
+                                        "num_query_groups", "kv_channels", "vocab_size", "padded_vocab_size", "num_experts",
+                                        "tie_embeddings"};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (!strcmp(sizes[i], key))
+            return true;
+    return false;
+}
+
+static int add_setting(struct sl_detector *d, const char *key, const struct sl_value *v, const char *from)
+{
+    struct sl_buf text = {.failed = false};
+    if (!v)
+        return sl_fail_memory(d->err, 0);
+    d->m->config[d->m->config_count++] = (struct sl_setting){key, v, from};
+    if (!is_size(key))
+        return SL_OK;
+    sl_value_print(v, 80, &text);
+    const int code = sl_evidence_add(d->m, from, "%s=%s", key, text.data ? text.data : "");
+    sl_buf_free(&text);
+    return code ? sl_fail_memory(d->err, 0) : SL_OK;
+}
+
+int sl_settings_finish(struct sl_detector *d)
+{
+    const struct sl_facts *f = sl_facts();
+    struct sl_model *m = d->m;
+    m->config = SL_ARENA_NEW(&m->arena, struct sl_setting, f->setting_count);
+    m->config_room = f->setting_count;
+    m->config_count = 0;
+    if (!m->config)
+        return sl_fail_memory(d->err, 0);
+    for (size_t i = 0; i < f->setting_count; i++) {
+        enum sl_said_by by;
+        const char *key = f->settings[i].key;
+        const struct sl_value *v = sl_known(d, key, &by);
+        if (!strcmp(key, "vocab_size")) {
+            if (m->vocab >= 0 && add_setting(d, key, sl_value_new_int(&m->arena, m->vocab), d->vocab_from))
+                return SL_MEMORY;
+            continue;
+        }
+        if (!v)
+            continue;
+        const bool counted = by == SL_BY_TENSORS && !strcmp(key, "num_layers");
+        const int code = add_setting(d, key, v, counted ? "tensor names" : sl_said_from(d, by));
+        if (code)
+            return code;
+    }
+    return SL_OK;
+}

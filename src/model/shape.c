@@ -1,0 +1,540 @@
+/* shape.c: sizes that shapes tell, how many heads there are, and whether what
+ * was said of them is so. Shapes give the rows of all query heads together and
+ * of all key heads together, never the size of one head: that must be said by
+ * someone, and it must fit. */
+#include "model/internal.h"
+
+#include "base/error.h"
+#include "base/value.h"
+#include <shardlens/shardlens.h>
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- layers -------------------------------------------------------------- */
+
+static size_t stage_index(const struct sl_detector *d, int32_t pp, int32_t chunk)
+{
+    return (size_t)pp * (size_t)d->seen.chunks + (size_t)chunk;
+}
+
+/* Layers in the stages that were read, and how many stages were not. */
+static int64_t count_layers(const struct sl_detector *d, int32_t *unread)
+{
+    int64_t sum = 0;
+    *unread = 0;
+    for (int32_t pp = 0; pp < d->seen.pp; pp++)
+        *unread += !d->seen.stage_read[pp];
+    for (size_t i = 0; i < (size_t)d->seen.pp * (size_t)d->seen.chunks; i++)
+        sum += d->seen.layers[i];
+    return sum;
+}
+
+/* Layers of a stage whose files can't be read: an equal share of those that args know of. */
+static int64_t share_of_unread(const struct sl_detector *d)
+{
+    int32_t unread;
+    int64_t said = 0;
+    const int64_t counted = count_layers(d, &unread);
+    const int64_t shares = (int64_t)unread * d->seen.chunks;
+    if (!unread || !sl_known_int(d, "num_layers", &said) || said < counted)
+        return 0;
+    return (said - counted) / shares;
+}
+
+/* Names with global numbers: every stage begins where the one before it ended. */
+static bool numbered_globally(const struct sl_detector *d)
+{
+    int64_t next = 0;
+    bool later = false;
+    for (int32_t chunk = 0; chunk < d->seen.chunks; chunk++)
+        for (int32_t pp = 0; pp < d->seen.pp; pp++) {
+            const size_t i = stage_index(d, pp, chunk);
+            if (!d->seen.layers[i])
+                continue;
+            if (d->seen.first_layer[i] != next)
+                return false;
+            later |= next > 0;
+            next = d->seen.layers[i];
+        }
+    return later;
+}
+
+static int place_layers(struct sl_detector *d)
+{
+    const size_t count = (size_t)d->seen.pp * (size_t)d->seen.chunks;
+    struct sl_stage_layers *stages = SL_ARENA_NEW(&d->m->arena, struct sl_stage_layers, count);
+    const bool global = numbered_globally(d);
+    const int64_t share = share_of_unread(d);
+    int32_t first = 0;
+    size_t at = 0;
+    if (!stages)
+        return sl_fail_memory(d->err, 0);
+    for (int32_t chunk = 0; chunk < d->seen.chunks; chunk++)
+        for (int32_t pp = 0; pp < d->seen.pp; pp++) {
+            const size_t i = stage_index(d, pp, chunk);
+            const uint32_t base = global ? d->seen.first_layer[i] : 0;
+            const int64_t layers = d->seen.stage_read[pp] ? (int64_t)d->seen.layers[i] - base : share;
+            stages[at++] = (struct sl_stage_layers){pp, chunk, first, (int32_t)layers, (int32_t)base};
+            first += (int32_t)layers;
+        }
+    d->m->stages = stages;
+    d->m->stage_count = count;
+    return SL_OK;
+}
+
+static int solve_layers(struct sl_detector *d)
+{
+    int32_t unread;
+    int64_t counted = count_layers(d, &unread);
+    if (numbered_globally(d))
+        for (size_t i = 0; i < (size_t)d->seen.pp * (size_t)d->seen.chunks; i++)
+            counted -= d->seen.first_layer[i];
+    int code = counted && !unread ? sl_say_int(d, "num_layers", SL_BY_TENSORS, counted) : SL_OK;
+    return code ? code : place_layers(d);
+}
+
+/* ---- sizes --------------------------------------------------------------- */
+
+static int take_fact(struct sl_detector *d, const char *fact, const char *key)
+{
+    int64_t value;
+    return sl_seen_fact(&d->seen, fact, &value) ? sl_say_int(d, key, SL_BY_TENSORS, value) : SL_OK;
+}
+
+static int solve_gate(struct sl_detector *d)
+{
+    int64_t rows, ffn;
+    if (sl_seen_fact(&d->seen, "gate_rows", &rows))
+        return sl_set_flag(d, "gated");
+    if (!sl_seen_fact(&d->seen, "fc1_rows", &rows) || !sl_seen_fact(&d->seen, "ffn_hidden_size", &ffn))
+        return SL_OK;
+    if (rows == 2 * ffn)
+        return sl_set_flag(d, "gated");
+    if (rows != ffn)
+        sl_problem_add(&d->m->problems, "shape-unexpected", "linear_fc1", NULL,
+                       "the first MLP matrix has %lld rows, the second %lld columns; %lld (with a gate) or %lld rows"
+                       " are expected", (long long)rows, (long long)ffn, (long long)(2 * ffn), (long long)ffn);
+    return SL_OK;
+}
+
+/* Rows of all query heads and of all key heads. */
+static void solve_rows(struct sl_detector *d)
+{
+    int64_t q = 0, k = 0, qkv = 0;
+    if (sl_seen_fact(&d->seen, "k_rows", &k) && sl_seen_fact(&d->seen, "q_rows", &q)) {
+        d->qd = q, d->kvd = k;
+        return;
+    }
+    if (!sl_seen_fact(&d->seen, "o_cols", &q) || !sl_seen_fact(&d->seen, "qkv_rows", &qkv))
+        return;
+    const int64_t rest = qkv - (sl_has_flag(d, "output_gate") ? 2 : 1) * q;
+    if (rest > 0 && rest % 2 == 0 && rest / 2 <= q)
+        d->qd = q, d->kvd = rest / 2;
+    else
+        sl_problem_add(&d->m->problems, "shape-unexpected", "linear_qkv", NULL,
+                       "query, key and value together have %lld rows and the output projection %lld columns;"
+                       " that leaves no equal number of rows for keys and values", (long long)qkv, (long long)q);
+}
+
+static int solve_sizes(struct sl_detector *d)
+{
+    int code = take_fact(d, "hidden_size", "hidden_size");
+    if (!code && !sl_has_flag(d, "moe"))
+        code = take_fact(d, "ffn_hidden_size", "ffn_hidden_size");
+    code = code ? code : take_fact(d, "num_experts", "num_experts");
+    code = code ? code : take_fact(d, "head_rows", "padded_vocab_size");
+    code = code ? code : take_fact(d, "vocab_rows", "padded_vocab_size");
+    code = code ? code : solve_gate(d);
+    solve_rows(d);
+    return code;
+}
+
+/* ---- heads --------------------------------------------------------------- */
+
+struct heads { int64_t heads, size, groups; };
+
+/* Can qd and kvd rows be heads of this size (or this many)? 0: not said. */
+static bool heads_fit(const struct sl_detector *d, int64_t heads, int64_t size, struct heads *out)
+{
+    if (size <= 0 && (heads <= 0 || d->qd % heads))
+        return false;
+    const int64_t one = size > 0 ? size : d->qd / heads;
+    if (d->qd % one || d->kvd % one || (heads > 0 && heads * one != d->qd))
+        return false;
+    *out = (struct heads){d->qd / one, one, d->kvd / one};
+    return out->heads % out->groups == 0;
+}
+
+/* Says in one line why a number of heads or a head size does not fit. */
+static int heads_misfit(struct sl_detector *d, enum sl_said_by by, int64_t heads, int64_t size)
+{
+    char what[96], why[160];
+    const char *from = sl_said_from(d, by);
+    if (heads > 0 && size > 0)
+        snprintf(what, sizeof what, "%lld heads of size %lld", (long long)heads, (long long)size);
+    else if (heads > 0)
+        snprintf(what, sizeof what, "%lld heads", (long long)heads);
+    else
+        snprintf(what, sizeof what, "heads of size %lld", (long long)size);
+    snprintf(why, sizeof why, "the tensors have %lld query rows and %lld key rows a layer, which are not whole heads then",
+             (long long)d->qd, (long long)d->kvd);
+    if (by == SL_BY_SET || by == SL_BY_PRESET)
+        return sl_fail(d->err, SL_USAGE, by == SL_BY_SET ? "--set" : "--model", "%s says %s, but %s", from, what, why);
+    sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
+                   "%s says %s, but %s", from, what, why);
+    return SL_OK;
+}
+
+/* What one source says of heads; *found when it fits the shapes. A number of key heads alone
+ * tells their size too. */
+static int ask_heads(struct sl_detector *d, enum sl_said_by by, struct heads *out, bool *found)
+{
+    int64_t heads = 0, size = 0, groups = 0;
+    (void)sl_said_int(d, "num_attention_heads", by, &heads);
+    (void)sl_said_int(d, "kv_channels", by, &size);
+    *found = false;
+    if (!heads && !size && by == SL_BY_SET && sl_said_int(d, "num_query_groups", by, &groups)) {
+        if (groups <= 0 || d->kvd % groups)
+            return sl_fail(d->err, SL_USAGE, "--set", "num_query_groups is %lld, but the tensors have %lld key rows a layer,"
+                           " which does not divide", (long long)groups, (long long)d->kvd);
+        size = d->kvd / groups;
+    }
+    if (!heads && !size)
+        return SL_OK;
+    *found = heads_fit(d, heads, size, out);
+    if (*found)
+        return SL_OK;
+    const int code = heads_misfit(d, by, heads, size);
+    if (code || by == SL_BY_SET || by == SL_BY_PRESET)
+        return code;
+    *found = (size && heads_fit(d, 0, size, out)) || (heads && heads_fit(d, heads, 0, out));
+    return SL_OK;
+}
+
+/* A q norm is as long as one head (or, of the whole projection, as all of them: OLMoE). */
+static int ask_norm(struct sl_detector *d, struct heads *out, bool *found)
+{
+    int64_t length;
+    *found = false;
+    if (!sl_seen_fact(&d->seen, "q_norm", &length))
+        return SL_OK;
+    if (length == d->qd)
+        return sl_set_flag(d, "full_qk_norm");
+    *found = heads_fit(d, 0, length, out);
+    return SL_OK;
+}
+
+static int differ(struct sl_detector *d, const char *key, enum sl_said_by by, long long said, long long found,
+                  const char *found_from)
+{
+    const char *from = sl_said_from(d, by);
+    if (by == SL_BY_SET)
+        return sl_fail(d->err, SL_USAGE, "--set", "%s is stated as %lld, but the tensors tell %lld", key, said, found);
+    sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
+                   "%s says %s is %lld, %s says %lld", from, key, said, found_from, found);
+    return SL_OK;
+}
+
+/* Groups that args mean: num_query_groups counts only with group_query_attention, else every head
+ * has its own (Megatron-LM megatron/training/arguments.py). */
+static bool said_groups(const struct sl_detector *d, enum sl_said_by by, int64_t heads, int64_t *groups)
+{
+    bool grouped = true;
+    if (sl_said_int(d, "num_query_groups", by, groups))
+        return true;
+    *groups = heads;
+    return by == SL_BY_ARGS && sl_value_bool(sl_value_get(d->c->args, "group_query_attention"), &grouped) && !grouped;
+}
+
+/* Every other source that spoke of heads against what was found. */
+static int compare_heads(struct sl_detector *d, struct heads h, enum sl_said_by chosen)
+{
+    for (int s = SL_BY_SET; s < SL_BY_DATABASE; s++) {
+        const enum sl_said_by by = (enum sl_said_by)s;
+        int64_t said;
+        int code = SL_OK;
+        if (by != chosen && by != SL_BY_PRESET && sl_said_int(d, "num_attention_heads", by, &said) && said != h.heads)
+            code = differ(d, "num_attention_heads", by, said, h.heads, sl_said_from(d, chosen));
+        if (!code && by != chosen && by != SL_BY_PRESET && sl_said_int(d, "kv_channels", by, &said) && said != h.size)
+            code = differ(d, "kv_channels", by, said, h.size, sl_said_from(d, chosen));
+        if (!code && said_groups(d, by, h.heads, &said) && said != h.groups)
+            code = differ(d, "num_query_groups", by, said, h.groups, "the shape of the attention weights");
+        if (code)
+            return code;
+    }
+    return SL_OK;
+}
+
+static int keep_heads(struct sl_detector *d, struct heads h, enum sl_said_by by)
+{
+    int code = compare_heads(d, h, by);
+    code = code ? code : sl_say_int(d, "num_query_groups", SL_BY_TENSORS, h.groups);
+    code = code ? code : sl_say_int(d, "num_attention_heads", by, h.heads);
+    code = code ? code : sl_say_int(d, "kv_channels", by, h.size);
+    for (int s = SL_BY_SET; s < (int)by && !code; s++) {       /* those that did not fit are not believed */
+        code = sl_said(d, "num_attention_heads", (enum sl_said_by)s)
+             ? sl_say_int(d, "num_attention_heads", (enum sl_said_by)s, h.heads) : SL_OK;
+        code = code || !sl_said(d, "kv_channels", (enum sl_said_by)s)
+             ? code : sl_say_int(d, "kv_channels", (enum sl_said_by)s, h.size);
+    }
+    return code || h.groups == h.heads ? code : sl_set_flag(d, "gqa");
+}
+
+/* The head sizes that the shapes allow, for a question. */
+static const char *head_sizes(const struct sl_detector *d)
+{
+    struct sl_buf text = {.failed = false};
+    struct heads h;
+    int listed = 0;
+    for (int64_t size = 2; size <= d->kvd && size <= 1024 && listed < 8; size += 2)
+        if (heads_fit(d, 0, size, &h) && size >= 8)
+            sl_buf_printf(&text, "%s%lld (%lld heads)", listed++ ? ", " : "", (long long)size, (long long)h.heads);
+    const char *kept = text.len ? sl_arena_strn(&d->m->arena, text.data, text.len) : NULL;
+    sl_buf_free(&text);
+    return kept;
+}
+
+static int ask_for_heads(struct sl_detector *d)
+{
+    const char *sizes = head_sizes(d);
+    d->m->missing = sl_arena_printf(&d->m->arena,
+        "the head size is not in the shapes (%lld query rows, %lld key rows a layer): state it with --set kv_channels=N"
+        "%s%s, or name the model with --model", (long long)d->qd, (long long)d->kvd, sizes ? "; possible: " : "",
+        sizes ? sizes : "");
+    if (!d->m->missing)
+        return sl_fail_memory(d->err, 0);
+    sl_problem_add(&d->m->problems, "head-size-unknown", "", NULL, "%s", d->m->missing);
+    return SL_OK;
+}
+
+static int solve_heads(struct sl_detector *d)
+{
+    static const enum sl_said_by order[] = {SL_BY_SET, SL_BY_ARGS, SL_BY_HF_CONFIG, SL_BY_PRESET, SL_BY_DATABASE};
+    struct heads h = {0, 0, 0};
+    bool found = false;
+    if (!d->qd || sl_has_flag(d, "mla"))
+        return SL_OK;
+    int code = ask_norm(d, &h, &found);
+    if (code || found)
+        return code ? code : keep_heads(d, h, SL_BY_TENSORS);
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        code = ask_heads(d, order[i], &h, &found);
+        if (code || found)
+            return code ? code : keep_heads(d, h, order[i]);
+    }
+    return ask_for_heads(d);
+}
+
+/* The database speaks for heads where all rows of this very shape and vocabulary agree. */
+static int ask_database(struct sl_detector *d)
+{
+    if (!d->exact_count || !d->exact_vocab)
+        return SL_OK;
+    for (size_t i = 1; i < d->exact_count; i++)
+        if (d->exact[i]->head_dim != d->exact[0]->head_dim)
+            return SL_OK;
+    return sl_say_int(d, "kv_channels", SL_BY_DATABASE, d->exact[0]->head_dim);
+}
+
+/* ---- one weight in two places -------------------------------------------- */
+
+enum { SAMPLES = 4, SAMPLE_ELEMENTS = 512 };
+
+static const struct sl_tensor *find_tensor(const struct sl_detector *d, const char *name, int32_t tp)
+{
+    for (size_t i = 0; i < d->c->tensor_count; i++) {
+        const struct sl_tensor *t = &d->c->tensors[i];
+        const bool ranked = t->rank >= 0 && (size_t)t->rank < d->c->rank_count;
+        if (t->name && !strcmp(t->name, name) && (!ranked || d->c->ranks[t->rank].tp == tp)
+            && !(t->flags & (SL_TENSOR_EXTRA | SL_TENSOR_OPTIMIZER | SL_TENSOR_NO_DATA)))
+            return t;
+    }
+    return NULL;
+}
+
+/* Compares a few thousand elements of two tensors of one shape; false when they can't be read. */
+static bool compare_samples(const struct sl_detector *d, const struct sl_tensor *a, const struct sl_tensor *b,
+                            bool *equal)
+{
+    unsigned char x[SAMPLE_ELEMENTS * 16], y[SAMPLE_ELEMENTS * 16];
+    if (a->count != b->count || a->dtype != b->dtype || !a->count || a->bytes / a->count > 16
+        || (a->flags | b->flags) & SL_TENSOR_DEFLATED)
+        return false;
+    const uint64_t count = a->count < SAMPLE_ELEMENTS ? a->count : SAMPLE_ELEMENTS;
+    *equal = true;
+    for (int i = 0; i < SAMPLES; i++) {
+        const uint64_t at = (a->count - count) / (SAMPLES - 1) * (uint64_t)i;
+        if (sl_ckpt_read_elements(d->c, a, at, count, x, NULL) || sl_ckpt_read_elements(d->c, b, at, count, y, NULL))
+            return false;
+        *equal &= !memcmp(x, y, (size_t)(count * (a->bytes / a->count)));
+    }
+    return true;
+}
+
+/* Is the output layer a copy of the embedding? Asked where both are there and could be one weight. */
+static bool head_is_copy(const struct sl_detector *d, bool *equal)
+{
+    static const char *const embeddings[] = {[SL_DIALECT_HF] = "model.embed_tokens.weight",
+        [SL_DIALECT_MEGATRON] = "embedding.word_embeddings.weight",
+        [SL_DIALECT_LEGACY] = "language_model.embedding.word_embeddings.weight"};
+    static const char *const heads[] = {[SL_DIALECT_HF] = "lm_head.weight", [SL_DIALECT_MEGATRON] = "output_layer.weight",
+        [SL_DIALECT_LEGACY] = "language_model.output_layer.weight"};
+    for (int32_t tp = 0; tp < d->c->parallel.tp; tp++) {
+        const struct sl_tensor *a = find_tensor(d, embeddings[d->seen.dialect], tp);
+        const struct sl_tensor *b = find_tensor(d, heads[d->seen.dialect], tp);
+        if (a && b)
+            return compare_samples(d, a, b, equal);
+    }
+    return false;
+}
+
+static int keep_tie(struct sl_detector *d, bool tied, enum sl_said_by by)
+{
+    int code = tied ? sl_set_flag(d, "tied") : SL_OK;
+    return code ? code : sl_say(d, "tie_embeddings", by, sl_value_new_bool(&d->m->arena, tied));
+}
+
+/* Both are there: the bytes decide, unless the user does. */
+static int solve_tie_of_both(struct sl_detector *d)
+{
+    enum sl_said_by by = SL_BY_DATABASE;
+    bool said = false, equal = false;
+    const bool known = sl_value_bool(sl_known(d, "tie_embeddings", &by), &said);
+    const bool may_copy = d->seen.dialect == SL_DIALECT_HF || d->seen.pp > 1;
+    if (known && by == SL_BY_SET)
+        return keep_tie(d, said, SL_BY_SET);
+    if (!may_copy)
+        return keep_tie(d, false, SL_BY_TENSORS);
+    if (!head_is_copy(d, &equal))
+        return keep_tie(d, known && said, known ? by : SL_BY_TENSORS);
+    if (known && said && !equal)
+        sl_problem_add(&d->m->problems, "tie-differs", "output layer", NULL,
+                       "%s says the head is tied, but it differs from the embedding; it is kept as a weight of its own",
+                       sl_said_from(d, by));
+    if (known && !said && equal)                /* two weights that happen to be equal lose nothing apart */
+        return keep_tie(d, false, by);
+    return keep_tie(d, equal, SL_BY_TENSORS);
+}
+
+static int solve_tie(struct sl_detector *d)
+{
+    enum sl_said_by by;
+    bool said = false;
+    const bool last_read = d->seen.stage_read[d->seen.pp - 1];
+    if (sl_has_flag(d, "head"))
+        return solve_tie_of_both(d);
+    if (!sl_has_flag(d, "tied_copy") && (!last_read || !sl_has_flag(d, "final_norm")))
+        return sl_value_bool(sl_known(d, "tie_embeddings", &by), &said) ? keep_tie(d, said, by) : SL_OK;
+    if (sl_value_bool(sl_said(d, "tie_embeddings", SL_BY_SET), &said) && !said)
+        return sl_fail(d->err, SL_USAGE, "--set", "the head is stated as untied, but there is no output layer of its own");
+    if (sl_value_bool(sl_said(d, "tie_embeddings", SL_BY_ARGS), &said) && !said)
+        sl_problem_add(&d->m->problems, "config-contradiction", sl_said_from(d, SL_BY_ARGS), NULL,
+                       "%s says the head is not tied, but there is no output layer of its own", sl_said_from(d, SL_BY_ARGS));
+    return keep_tie(d, true, SL_BY_TENSORS);
+}
+
+/* ---- what was said against what is ---------------------------------------- */
+
+static int compare_size(struct sl_detector *d, const char *key)
+{
+    int64_t found, said;
+    if (!sl_said_int(d, key, SL_BY_TENSORS, &found))
+        return SL_OK;
+    for (int by = SL_BY_SET; by <= SL_BY_ARGS; by++)
+        if (sl_said_int(d, key, (enum sl_said_by)by, &said) && said != found) {
+            const int code = differ(d, key, (enum sl_said_by)by, said, found, "the shape of the tensors");
+            if (code)
+                return code;
+        }
+    return SL_OK;
+}
+
+static int compare_sizes(struct sl_detector *d)
+{
+    static const char *const keys[] = {"num_layers", "hidden_size", "ffn_hidden_size", "padded_vocab_size", "num_experts"};
+    int code = SL_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && !code; i++)
+        code = compare_size(d, keys[i]);
+    return code;
+}
+
+/* Biases and the gate: args that say otherwise are of another model, or were edited. */
+static void compare_flags(struct sl_detector *d)
+{
+    bool all = false, qkv = false, gated;
+    const bool known = sl_value_bool(sl_said(d, "add_bias_linear", SL_BY_ARGS), &all);
+    (void)sl_value_bool(sl_said(d, "add_qkv_bias", SL_BY_ARGS), &qkv);
+    if (!sl_has_flag(d, "attention") || sl_has_flag(d, "moe"))
+        return;
+    if (known && (all || qkv) != sl_has_flag(d, "qkv_bias"))
+        sl_problem_add(&d->m->problems, "config-contradiction", "args", NULL,
+                       "args say the attention has %s bias (add_bias_linear, add_qkv_bias), the tensors have %s",
+                       all || qkv ? "a" : "no", sl_has_flag(d, "qkv_bias") ? "one" : "none");
+    if (sl_value_bool(sl_said(d, "swiglu", SL_BY_ARGS), &gated) && gated && !sl_has_flag(d, "gated"))
+        sl_problem_add(&d->m->problems, "config-contradiction", "args", NULL,
+                       "args say swiglu, but the first MLP matrix has no rows for a gate");
+}
+
+/* ---- the preset ---------------------------------------------------------- */
+
+static int preset_differs(struct sl_detector *d, const char *what, long long said, long long found)
+{
+    return sl_fail(d->err, SL_USAGE, "--model", "%s has %s %lld, the tensors of this checkpoint %lld",
+                   d->row->name, what, said, found);
+}
+
+static int compare_preset(struct sl_detector *d)
+{
+    const struct sl_model_row *row = d->row;
+    int64_t layers, hidden, ffn;
+    if (!row)
+        return SL_OK;
+    if (sl_said_int(d, "num_layers", SL_BY_TENSORS, &layers) && layers != row->layers)
+        return preset_differs(d, "num_layers", row->layers, layers);
+    if (row->hidden && sl_said_int(d, "hidden_size", SL_BY_TENSORS, &hidden) && hidden != row->hidden)
+        return preset_differs(d, "hidden_size", row->hidden, hidden);
+    if (row->ffn && sl_said_int(d, "ffn_hidden_size", SL_BY_TENSORS, &ffn) && ffn != row->ffn)
+        return preset_differs(d, "ffn_hidden_size", row->ffn, ffn);
+    if (row->nominal || !d->qd || sl_has_flag(d, "mla"))
+        return SL_OK;
+    if ((int64_t)row->heads * row->head_dim != d->qd)
+        return preset_differs(d, "query rows", (long long)row->heads * row->head_dim, d->qd);
+    if ((int64_t)row->kv_heads * row->head_dim != d->kvd)
+        return preset_differs(d, "key rows", (long long)row->kv_heads * row->head_dim, d->kvd);
+    return SL_OK;
+}
+
+/* After the heads are known: a preset's other numbers are only remarked. */
+static void remark_preset(struct sl_detector *d)
+{
+    const struct sl_model_row *row = d->row;
+    int64_t heads = 0, groups = 0;
+    if (!row || !sl_known_int(d, "num_attention_heads", &heads) || !sl_known_int(d, "num_query_groups", &groups))
+        return;
+    if (heads != row->heads)
+        sl_problem_add(&d->m->problems, "config-differs", "--model", NULL,
+                       "%s has %d query heads, the checkpoint %lld; the checkpoint's number is used", row->name,
+                       row->heads, (long long)heads);
+    else if (groups != row->kv_heads)
+        sl_problem_add(&d->m->problems, "config-differs", "--model", NULL,
+                       "%s has %d key and value heads, the tensors %lld; the tensors' number is used", row->name,
+                       row->kv_heads, (long long)groups);
+}
+
+int sl_shape_solve(struct sl_detector *d)
+{
+    int code = solve_layers(d);
+    code = code ? code : solve_sizes(d);
+    code = code ? code : compare_sizes(d);
+    code = code ? code : compare_preset(d);
+    code = code ? code : solve_tie(d);
+    if (code)
+        return code;
+    compare_flags(d);
+    code = sl_rows_match(d);
+    code = code ? code : ask_database(d);
+    code = code ? code : solve_heads(d);
+    remark_preset(d);
+    return code;
+}
