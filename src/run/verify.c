@@ -9,7 +9,7 @@
  * so a range of the copy is gathered from both and compared in memory.
  */
 #include "run/box.h"
-#include "run/job.h"
+#include "run/compare.h"
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -34,15 +34,6 @@ struct compare {
 /* One side of a copy. */
 struct side { struct sl_ckpt *ckpt; const struct sl_tensor *tensor; struct sl_box box; };
 
-/* Sums over the elements of one param. */
-struct sums {
-    uint64_t count, different;
-    uint64_t first;                      /* of the differing elements, counted in the walk; UINT64_MAX */
-    double max, sum, sum2, a2, b2, ab;
-    const struct sl_copy *copy;          /* the copy of the first difference, and */
-    uint64_t at;                         /* its element there */
-};
-
 /* ---- comparing memory ----------------------------------------------------------- */
 
 static uint64_t first_difference(const unsigned char *a, const unsigned char *b, size_t count, size_t size)
@@ -53,7 +44,7 @@ static uint64_t first_difference(const unsigned char *a, const unsigned char *b,
     return i;
 }
 
-static void note_first(struct sums *s, const struct sl_copy *copy, uint64_t at)
+static void note_first(struct sl_sums *s, const struct sl_copy *copy, uint64_t at)
 {
     if (s->first != UINT64_MAX)
         return;
@@ -62,7 +53,7 @@ static void note_first(struct sums *s, const struct sl_copy *copy, uint64_t at)
     s->at = at;
 }
 
-static void count_differences(struct sums *s, const struct sl_copy *copy, uint64_t at, const unsigned char *a,
+static void count_differences(struct sl_sums *s, const struct sl_copy *copy, uint64_t at, const unsigned char *a,
                               const unsigned char *b, size_t count, size_t size)
 {
     if (!memcmp(a, b, count * size))
@@ -82,7 +73,7 @@ static void to_doubles(enum sl_dtype dtype, const unsigned char *in, double *out
             out[i] = sl_dtype_load(dtype, in + i * sl_dtype_size(dtype));
 }
 
-static void add_doubles(struct sums *s, const double *x, const double *y, size_t count)
+static void add_doubles(struct sl_sums *s, const double *x, const double *y, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (!isfinite(x[i]) || !isfinite(y[i]))
@@ -98,7 +89,7 @@ static void add_doubles(struct sums *s, const double *x, const double *y, size_t
 }
 
 /* Elements of other dtypes differ where their values do. */
-static void count_values(struct sums *s, const struct sl_copy *copy, uint64_t at, const double *x, const double *y, size_t count)
+static void count_values(struct sl_sums *s, const struct sl_copy *copy, uint64_t at, const double *x, const double *y, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (x[i] >= y[i] && x[i] <= y[i])
@@ -108,7 +99,7 @@ static void count_values(struct sums *s, const struct sl_copy *copy, uint64_t at
     }
 }
 
-static void measure(struct sums *s, const struct sl_copy *copy, uint64_t at, const struct side *a, const unsigned char *p,
+static void measure(struct sl_sums *s, const struct sl_copy *copy, uint64_t at, const struct side *a, const unsigned char *p,
                     const struct side *b, const unsigned char *q, size_t count)
 {
     const size_t sa = sl_dtype_size(a->tensor->dtype), sb = sl_dtype_size(b->tensor->dtype);
@@ -155,13 +146,13 @@ static int side_fetch(struct sl_run *r, struct sl_worker *w, const struct side *
     return code;
 }
 
-static int compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_copy *copy, struct sums *s, struct sl_error *err)
+int sl_compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_pair *pair, const struct sl_copy *copy,
+                    struct sl_sums *s, struct sl_error *err)
 {
-    const struct compare *v = r->job;
     struct side a, b;
-    int code = side_make(&a, v->a, &v->la->tensors[copy->source], copy, true, err);
+    int code = side_make(&a, pair->a, pair->ta, copy, true, err);
     if (!code)
-        code = side_make(&b, v->b, &v->lb->tensors[copy->target], copy, false, err);
+        code = side_make(&b, pair->b, pair->tb, copy, false, err);
     if (code)
         return code;
     const size_t sa = sl_dtype_size(a.tensor->dtype), sb = sl_dtype_size(b.tensor->dtype);
@@ -179,11 +170,11 @@ static int compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_c
             return code;
         if (same)
             count_differences(s, copy, first, p, q, (size_t)n, sa);
-        if (v->measure)
+        if (pair->measure)
             measure(s, copy, first, &a, p, &b, q, (size_t)n);
         sl_worker_moved(r, w, n * sb);
     }
-    if (!same && !v->measure) {          /* other bits, whatever the values are */
+    if (!same && !pair->measure) {       /* other bits, whatever the values are */
         note_first(s, copy, 0);
         s->different += count;
     }
@@ -210,7 +201,7 @@ static uint64_t offset_of(const struct sl_tensor *t, const struct sl_copy *copy,
     return t->offset + (uint64_t)stored * sl_dtype_size(t->dtype);
 }
 
-static void place_first(const struct compare *v, const struct sums *s, struct sl_result *out)
+static void place_first(const struct compare *v, const struct sl_sums *s, struct sl_result *out)
 {
     const struct sl_tensor *ta = &v->la->tensors[s->copy->source], *tb = &v->lb->tensors[s->copy->target];
     out->a_file = v->a->files[ta->file].name;
@@ -219,7 +210,7 @@ static void place_first(const struct compare *v, const struct sums *s, struct sl
     out->b_offset = offset_of(tb, s->copy, s->at, false);
 }
 
-static void result_fill(const struct compare *v, const struct sums *s, struct sl_result *out)
+static void result_fill(const struct compare *v, const struct sl_sums *s, struct sl_result *out)
 {
     out->status = s->different ? SL_RESULT_DIFFERENT : SL_RESULT_EQUAL;
     out->stats.count = s->count;
@@ -243,11 +234,14 @@ static int compare_param(struct sl_run *r, struct sl_worker *w, uint64_t i, stru
     struct compare *v = r->job;
     const uint32_t param = v->params[i];
     struct sl_result result = *sl_run_result_at(r, i);
-    struct sums s = { .first = UINT64_MAX };
+    struct sl_sums s = { .first = UINT64_MAX };
     int code = SL_OK;
     sl_worker_begin(w, SL_PHASE_VERIFY, result.name, result.bytes);
-    for (size_t k = v->c.param_first[param]; k < v->c.param_first[param + 1] && !code; k++)
-        code = compare_copy(r, w, &v->c.copies[k], &s, err);
+    for (size_t k = v->c.param_first[param]; k < v->c.param_first[param + 1] && !code; k++) {
+        const struct sl_copy *copy = &v->c.copies[k];
+        const struct sl_pair pair = { v->a, v->b, &v->la->tensors[copy->source], &v->lb->tensors[copy->target], v->measure };
+        code = sl_compare_copy(r, w, &pair, copy, &s, err);
+    }
     if (!code) {
         result_fill(v, &s, &result);
         atomic_fetch_add(result.status == SL_RESULT_EQUAL ? &r->verified : &r->mismatched, 1);

@@ -1,0 +1,386 @@
+/* check.c: every weight read once: values that are no numbers, values that are
+ * all the same, checksums of the container; then copies of one weight on
+ * different ranks compared. Findings go to the caller's list under one lock.
+ *
+ * Nothing reads as sound that was not read: the verdict says how much was.
+ */
+#include "run/compare.h"
+
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/num.h"
+
+#include <libdeflate.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DRIFT 1e-2                       /* replicas further apart than this are of different saves */
+
+struct check {
+    struct sl_ckpt *c;
+    const struct sl_layout *layout;      /* NULL: no family */
+    struct sl_problems *problems;
+    bool deep;
+    uint32_t *tensors; size_t tensor_count;      /* weights with data */
+    struct replica *replicas; size_t replica_count;
+    atomic_uint_least64_t compared, different, checked;
+    pthread_mutex_t lock;                /* guards problems */
+};
+/* Two slices of one param that hold the same box. */
+struct replica { uint32_t first, other; };
+
+/* ---- findings --------------------------------------------------------------------- */
+
+/* "mp_rank_01_000 decoder.layers.0..." */
+static void place_of(const struct sl_ckpt *c, const struct sl_tensor *t, char *out, size_t room)
+{
+    const char *where = t->rank >= 0 ? c->ranks[t->rank].path : t->file >= 0 ? c->files[t->file].name : "";
+    snprintf(out, room, "%s%s%s", where, *where ? " " : "", t->name);
+}
+
+__attribute__((format(printf, 4, 5)))
+static void find(struct check *v, const char *code, const struct sl_tensor *t, const char *format, ...)
+{
+    char where[512], message[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    place_of(v->c, t, where, sizeof where);
+    pthread_mutex_lock(&v->lock);
+    sl_problem_add(v->problems, code, where, NULL, "%s", message);
+    pthread_mutex_unlock(&v->lock);
+}
+
+/* ---- one tensor --------------------------------------------------------------------- */
+
+static void judge_values(struct check *v, const struct sl_tensor *t, const struct sl_stats *s)
+{
+    const unsigned long long count = s->count;
+    if (s->nan)
+        find(v, "nan", t, "%llu of %llu values are NaN", (unsigned long long)s->nan, count);
+    if (s->inf)
+        find(v, "inf", t, "%llu of %llu values are infinite", (unsigned long long)s->inf, count);
+    if (s->nan || s->inf || s->count < 2)
+        return;
+    if (s->zeros == s->count)
+        find(v, "all-zero", t, "all %llu values are zero", count);
+    else if (!(s->min < s->max))
+        find(v, "constant", t, "all %llu values are %g", count, s->min);
+}
+
+/* Does the tensor fill its storage, so that the bytes read are what the CRC is of? */
+static bool fills_storage(const struct sl_tensor *t)
+{
+    return !(t->flags & (SL_TENSOR_STRIDED | SL_TENSOR_BIG_ENDIAN | SL_TENSOR_DEFLATED)) && t->bytes == t->storage_bytes &&
+           t->offset == t->storage_begin;
+}
+
+static int storage_crc(struct sl_run *r, struct sl_worker *w, const struct sl_tensor *t, uint32_t *crc, struct sl_error *err)
+{
+    const struct check *v = r->job;
+    const int64_t before = (int64_t)t->offset - (int64_t)t->storage_begin;
+    *crc = 0;
+    for (uint64_t at = 0; at < t->storage_bytes;) {
+        const size_t n = (size_t)sl_min_u64(w->buffer_len, t->storage_bytes - at);
+        int code = sl_run_step(r, err);
+        if (!code)
+            code = sl_ckpt_read(v->c, t, (int64_t)at - before, w->buffer, n, err);
+        if (code)
+            return code;
+        *crc = libdeflate_crc32(*crc, w->buffer, n);
+        at += n;
+    }
+    return SL_OK;
+}
+
+/* The first tensor of a storage looks after its CRC when none fills it. */
+static bool keeps_crc(const struct check *v, uint32_t tensor)
+{
+    const struct sl_tensor *t = &v->c->tensors[tensor];
+    for (uint32_t i = tensor; i-- > 0 && v->c->tensors[i].file == t->file;)
+        if (v->c->tensors[i].storage == t->storage)
+            return false;
+    return true;
+}
+
+static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_tensor *t, struct sl_accumulator *stats, uint32_t *crc,
+                       struct sl_error *err)
+{
+    const struct check *v = r->job;
+    const size_t size = sl_dtype_size(t->dtype);
+    sl_stats_begin(stats);
+    *crc = 0;
+    for (uint64_t at = 0; at < t->count;) {
+        const uint64_t n = sl_min_u64(w->buffer_len / size, t->count - at);
+        int code = sl_run_step(r, err);
+        if (!code)
+            code = sl_ckpt_read_elements(v->c, t, at, n, w->buffer, err);
+        if (code)
+            return code;
+        sl_stats_add(stats, t->dtype, w->buffer, (size_t)n);
+        *crc = libdeflate_crc32(*crc, w->buffer, (size_t)n * size);
+        atomic_fetch_add(&r->read_bytes, n * size);
+        sl_worker_moved(r, w, n * size);
+        at += n;
+    }
+    return SL_OK;
+}
+
+static int check_crc(struct sl_run *r, struct sl_worker *w, uint32_t tensor, uint32_t crc, struct sl_error *err)
+{
+    struct check *v = r->job;
+    const struct sl_tensor *t = &v->c->tensors[tensor];
+    uint32_t kept;
+    if (!sl_ckpt_storage_crc(v->c, t, &kept) || (t->flags & (SL_TENSOR_DEFLATED | SL_TENSOR_BIG_ENDIAN)))
+        return SL_OK;
+    if (!fills_storage(t)) {
+        if (!keeps_crc(v, tensor))
+            return SL_OK;
+        const int code = storage_crc(r, w, t, &crc, err);
+        if (code)
+            return code;
+    }
+    if (crc != kept)
+        find(v, "crc", t, "the CRC-32 of its record is %08x, the file says %08x: its bytes were changed after they were written", crc,
+             kept);
+    return SL_OK;
+}
+
+/* A tensor that can't be read is a finding; only a request to stop ends the check. */
+static int check_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct check *v = r->job;
+    const uint32_t tensor = v->tensors[i];
+    const struct sl_tensor *t = &v->c->tensors[tensor];
+    struct sl_accumulator stats;
+    struct sl_stats s;
+    uint32_t crc;
+    sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
+    int code = read_tensor(r, w, t, &stats, &crc, err);
+    if (!code) {
+        sl_stats_end(&stats, &s);
+        judge_values(v, t, &s);
+        code = check_crc(r, w, tensor, crc, err);
+        atomic_fetch_add(&v->checked, 1);
+    }
+    sl_worker_end(r, w);
+    if (code == SL_INPUT) {
+        find(v, "unreadable-tensor", t, "%s", err ? err->message : "can't be read");
+        return SL_OK;
+    }
+    return code;
+}
+
+/* ---- replicas --------------------------------------------------------------------------- */
+
+static bool same_box(const struct sl_layout *l, const struct sl_slice *a, const struct sl_slice *b)
+{
+    const uint32_t n = l->params[a->param].ndim;
+    return !memcmp(a->lo, b->lo, n * sizeof a->lo[0]) && !memcmp(a->hi, b->hi, n * sizeof a->hi[0]);
+}
+
+/* Every slice beside the first slice with the same box. Slices of one param are few but for
+ * weights that every rank holds whole, and those find their first at once. */
+static int replicas_make(struct sl_run *r, struct check *v, struct sl_error *err)
+{
+    const struct sl_layout *l = v->layout;
+    v->replicas = SL_ARENA_NEW(&r->arena, struct replica, l ? l->slice_count : 0);
+    if (!v->replicas)
+        return sl_fail_memory(err, l->slice_count * sizeof *v->replicas);
+    for (size_t p = 0; l && p < l->param_count; p++)
+        for (size_t i = l->param_first[p]; i < l->param_first[p + 1]; i++)
+            for (size_t k = l->param_first[p]; k < i; k++)
+                if (same_box(l, &l->slices[k], &l->slices[i])) {
+                    v->replicas[v->replica_count++] = (struct replica){ (uint32_t)k, (uint32_t)i };
+                    break;
+                }
+    return SL_OK;
+}
+
+static struct sl_copy copy_of(const struct sl_layout *l, const struct sl_slice *a, const struct sl_slice *b)
+{
+    const struct sl_param *p = &l->params[a->param];
+    struct sl_copy c = { .source = a->tensor, .target = b->tensor, .param = a->param, .ndim = p->ndim ? p->ndim : 1,
+                         .source_base = a->base, .target_base = b->base, .count = { 1 } };
+    for (uint32_t k = 0; k < p->ndim; k++) {
+        c.count[k] = a->hi[k] - a->lo[k];
+        c.source_stride[k] = a->stride[k];
+        c.target_stride[k] = b->stride[k];
+    }
+    return c;
+}
+
+static void judge_replica(struct check *v, const struct sl_param *p, const struct sl_tensor *a, const struct sl_tensor *b,
+                          const struct sl_sums *s)
+{
+    char where[512], first[512];
+    const double apart = s->a2 > 0 ? sqrt(s->sum2 / s->a2) : 1;
+    const bool tie = strcmp(a->name, b->name) != 0;
+    place_of(v->c, a, first, sizeof first);
+    place_of(v->c, b, where, sizeof where);
+    pthread_mutex_lock(&v->lock);
+    sl_problem_add(v->problems, tie ? "tie-differs" : "replica-differs", where, NULL,
+                   "%llu of %llu values of %s differ from %s, by at most %g", (unsigned long long)s->different,
+                   (unsigned long long)s->count, p->name, first, s->max);
+    if (!tie)
+        v->problems->items[v->problems->count - 1].severity = apart > DRIFT ? SL_ERROR : SL_WARNING;
+    pthread_mutex_unlock(&v->lock);
+}
+
+static int check_replica(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct check *v = r->job;
+    const struct sl_layout *l = v->layout;
+    const struct sl_slice *a = &l->slices[v->replicas[i].first], *b = &l->slices[v->replicas[i].other];
+    const struct sl_tensor *ta = &l->tensors[a->tensor], *tb = &l->tensors[b->tensor];
+    const struct sl_copy copy = copy_of(l, a, b);
+    const struct sl_pair pair = { v->c, v->c, ta, tb, true };
+    struct sl_sums s = { .first = UINT64_MAX };
+    sl_worker_begin(w, SL_PHASE_VERIFY, tb->name, tb->bytes);
+    const int code = sl_compare_copy(r, w, &pair, &copy, &s, err);
+    sl_worker_end(r, w);
+    if (code)
+        return code == SL_INPUT ? SL_OK : code;      /* told when it was read on its own */
+    atomic_fetch_add(&v->compared, 1);
+    if (s.different) {
+        atomic_fetch_add(&v->different, 1);
+        judge_replica(v, &l->params[a->param], ta, tb, &s);
+    }
+    return SL_OK;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static bool is_weight(const struct sl_tensor *t)
+{
+    return !(t->flags & (SL_TENSOR_EXTRA | SL_TENSOR_OPTIMIZER | SL_TENSOR_NO_DATA)) && sl_dtype_size(t->dtype) && t->count;
+}
+
+static size_t count_severity(const struct sl_problems *p, enum sl_severity s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->count; i++)
+        n += p->items[i].severity == s;
+    return n;
+}
+
+static const char *verdict_text(struct sl_run *r, const struct check *v)
+{
+    const struct sl_check_result *c = &r->check;
+    const size_t errors = count_severity(v->problems, SL_ERROR), warnings = count_severity(v->problems, SL_WARNING);
+    const bool all = v->deep && c->tensors_checked == c->tensors_total && c->files_checked == c->files_total;
+    const char *word = errors ? "! NOT SOUND" : warnings ? "~ usable, with warnings" : all ? "= sound" : "= headers agree";
+    char values[64] = "values not read (--deep reads them)";
+    if (v->deep)
+        snprintf(values, sizeof values, "values %llu of %llu tensors", (unsigned long long)atomic_load(&v->checked),
+                 (unsigned long long)v->tensor_count);
+    return sl_arena_printf(&r->arena, "%s: %zu error%s, %zu warning%s; headers %llu of %llu files, %s", word, errors,
+                           errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s", (unsigned long long)c->files_checked,
+                           (unsigned long long)c->files_total, values);
+}
+
+/* Files of ranks that are there and could be read, of all that should be there. */
+static void count_files(struct sl_run *r, const struct check *v)
+{
+    struct sl_check_result *c = &r->check;
+    if (!v->c->rank_count) {
+        c->files_total = c->files_checked = v->c->file_count;
+        return;
+    }
+    c->files_total = v->c->rank_count;
+    for (size_t i = 0; i < v->c->rank_count; i++)
+        c->files_checked += v->c->ranks[i].status == SL_RANK_OK || v->c->ranks[i].status == SL_RANK_ODD;
+}
+
+static int finish(struct sl_run *r, struct check *v, struct sl_error *err)
+{
+    struct sl_check_result *c = &r->check;
+    count_files(r, v);
+    c->tensors_total = v->c->tensor_count;
+    c->tensors_checked = v->c->tensor_count;
+    c->bytes_read = v->deep ? atomic_load(&r->read_bytes) : 0;
+    c->replicas_compared = atomic_load(&v->compared);
+    c->replicas_different = atomic_load(&v->different);
+    sl_problems_sort(v->problems);
+    c->problems = v->problems->items;
+    c->problem_count = v->problems->count;
+    c->verdict = verdict_text(r, v);
+    return c->verdict ? SL_OK : sl_fail_memory(err, 256);
+}
+
+static int body(struct sl_run *r, struct sl_error *err)
+{
+    struct check *v = r->job;
+    int code = SL_OK;
+    sl_run_phase(r, SL_PHASE_VERIFY, r->check.bytes_total, v->tensor_count + v->replica_count);
+    if (v->deep) {
+        code = sl_run_each(r, v->tensor_count, check_tensor, err);
+        if (!code)
+            code = sl_run_each(r, v->replica_count, check_replica, err);
+        if (!code)
+            code = sl_ckpt_unchanged(v->c, err);
+    }
+    sl_run_sum_up(r, v->tensor_count, r->check.bytes_total);
+    return code ? code : finish(r, v, err);
+}
+
+static void release(struct sl_run *r)
+{
+    struct check *v = r->job;
+    pthread_mutex_destroy(&v->lock);
+}
+
+static int prepare(struct sl_run *r, struct check *v, uint64_t *largest, struct sl_error *err)
+{
+    v->tensors = SL_ARENA_NEW(&r->arena, uint32_t, v->c->tensor_count);
+    if (!v->tensors)
+        return sl_fail_memory(err, v->c->tensor_count * sizeof *v->tensors);
+    for (uint32_t i = 0; i < v->c->tensor_count; i++) {
+        const struct sl_tensor *t = &v->c->tensors[i];
+        if (!is_weight(t))
+            continue;
+        v->tensors[v->tensor_count++] = i;
+        r->check.bytes_total += t->bytes;
+        *largest = sl_max_u64(*largest, 2 * t->bytes);
+    }
+    return v->deep ? replicas_make(r, v, err) : SL_OK;
+}
+
+int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct sl_model *m, struct sl_problems *problems, bool deep,
+                 struct sl_run **out, struct sl_error *err)
+{
+    struct sl_run *r;
+    int code = sl_run_new(NULL, 0, &r, err);
+    if (code)
+        return code;
+    struct check *v = SL_ARENA_NEW(&r->arena, struct check, 1);
+    if (!v) {
+        sl_run_free(r);
+        return sl_fail_memory(err, sizeof *v);
+    }
+    (void)m;
+    v->c = c;
+    v->layout = layout;
+    v->problems = problems;
+    v->deep = deep;
+    pthread_mutex_init(&v->lock, NULL);
+    r->job = v;
+    r->body = body;
+    r->release = release;
+    uint64_t largest = 0;
+    code = prepare(r, v, &largest, err);
+    if (!code)
+        code = sl_run_buffers(r, largest, err);
+    if (!code)
+        code = sl_run_start(r, err);
+    if (code) {
+        sl_run_free(r);
+        return code;
+    }
+    *out = r;
+    return SL_OK;
+}
