@@ -302,7 +302,6 @@ static int finish(struct sl_run *r, struct check *v, struct sl_error *err)
     count_files(r, v);
     c->tensors_total = v->c->tensor_count;
     c->tensors_checked = v->c->tensor_count;
-    c->bytes_read = v->deep ? atomic_load(&r->read_bytes) : 0;
     c->replicas_compared = atomic_load(&v->compared);
     c->replicas_different = atomic_load(&v->different);
     sl_problems_sort(v->problems);
@@ -319,6 +318,7 @@ static int body(struct sl_run *r, struct sl_error *err)
     sl_run_phase(r, SL_PHASE_VERIFY, r->check.bytes_total, v->tensor_count + v->replica_count);
     if (v->deep) {
         code = sl_run_each(r, v->tensor_count, check_tensor, err);
+        r->check.bytes_read = atomic_load(&r->read_bytes);      /* replicas read some of it again */
         if (!code)
             code = sl_run_each(r, v->replica_count, check_replica, err);
         if (!code)
