@@ -419,8 +419,10 @@ int ckpt_resolve(struct sl_ckpt *c, struct found *out, struct sl_error *err)
     }
     if (S_ISDIR(st.st_mode))
         return resolve_folder(c, c->path, out, err);
-    if (!S_ISREG(st.st_mode))
-        return sl_fail(err, SL_INPUT, c->path, "it is neither a file nor a folder");
+    if (!S_ISREG(st.st_mode)) {          /* says what it is instead */
+        struct sl_file file;
+        return sl_file_open(c->path, &file, err);
+    }
     const char *name = last_part(&c->arena, c->path);
     if (name && !strcmp(name, TRACKER_NAME))
         return sl_fail(err, SL_INPUT, c->path, "this is the tracker file; open the folder that it is in");
