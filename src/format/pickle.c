@@ -34,7 +34,8 @@ struct machine {
     size_t node_room;
     struct ids stack, memo, globals;
     struct ids marks;            /* heights of the stack, not nodes */
-    size_t memo_count;           /* slots that are filled */
+    size_t memo_count;           /* numbers that were put */
+    struct sl_map far_memo;      /* those past the bytes read: see memo_put() */
     struct sl_map seen;          /* "module\0name" -> node of the global */
     sl_node_id constants[3];     /* None, False, True */
     sl_node_id unit, small[256]; /* (), 0..255 */
@@ -275,6 +276,8 @@ static int op_stop(struct machine *m)
     int code = need(m, 1);
     if (code)
         return code;
+    if (m->marks.count)
+        return refuse(m, "%zu marks are left over", m->marks.count);
     m->out->root = pop(m);
     m->stopped = true;
     return SL_OK;
@@ -481,6 +484,8 @@ static int op_text(struct machine *m)
     int code = take_uint(m, width, &len);
     if (!code)
         code = take(m, len, &p);
+    if (!code && kind == SL_NODE_STR && !sl_pickle_is_text(p, (size_t)len))
+        return refuse(m, "its text is not UTF-8");
     return code ? code : push_text(m, kind, p, len);
 }
 
@@ -627,15 +632,26 @@ static int op_add_marked(struct machine *m)
 
 /* --- opcodes: memo ------------------------------------------------------ */
 
-/* Each put costs a byte or two, so an index past the bytes read is no memo
- * that a pickler made; growing to it would let 6 bytes ask for 16 GiB. */
+/* Picklers number densely, and each put costs a byte or more; so a number past
+ * the bytes read goes into a table, and 6 bytes can't ask for 16 GiB. */
+static int memo_put_far(struct machine *m, uint64_t index)
+{
+    uint64_t known;
+    char *key = sl_arena_copy(m->arena, &index, sizeof index);
+    bool is_new = key && !sl_map_get(&m->far_memo, key, sizeof index, &known);
+    if (!key || !sl_map_put(&m->far_memo, key, sizeof index, top(m)))
+        return no_memory(m, sizeof index);
+    m->memo_count += is_new;
+    return SL_OK;
+}
+
 static int memo_put(struct machine *m, uint64_t index)
 {
     int code = need(m, 1);
     if (code)
         return code;
     if (index > m->at)
-        return refuse(m, "memo number %llu is out of range", (unsigned long long)index);
+        return memo_put_far(m, index);
     if (!ids_reserve(&m->memo, (size_t)index + 1))
         return no_memory(m, (index + 1) * sizeof(sl_node_id));
     if (!m->memo.at[index])
@@ -646,9 +662,12 @@ static int memo_put(struct machine *m, uint64_t index)
 
 static int memo_get(struct machine *m, uint64_t index)
 {
-    if (index >= m->memo.room || !m->memo.at[index])
-        return refuse(m, "memo number %llu was never set", (unsigned long long)index);
-    return push(m, m->memo.at[index]);
+    uint64_t far;
+    if (index < m->memo.room && m->memo.at[index])
+        return push(m, m->memo.at[index]);
+    if (sl_map_get(&m->far_memo, (const char *)&index, sizeof index, &far))
+        return push(m, (sl_node_id)far);
+    return refuse(m, "memo number %llu was never set", (unsigned long long)index);
 }
 
 static int op_memo(struct machine *m)
@@ -947,5 +966,6 @@ int sl_pickle_parse(const void *bytes, size_t len, const char *where,
     free(m.memo.at);
     free(m.globals.at);
     sl_map_free(&m.seen);
+    sl_map_free(&m.far_memo);
     return code ? code : kept;
 }

@@ -6,6 +6,8 @@
  */
 #include "format/pickletext.h"
 
+#include "base/text.h"
+
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +156,29 @@ size_t sl_pickle_utf8(uint32_t c, char *out)
     out[2] = (char)(0x80 | (c >> 6 & 0x3f));
     out[3] = (char)(0x80 | (c & 0x3f));
     return 4;
+}
+
+/* Length of the surrogate at p, in the three bytes that UTF-8 does not allow. */
+static size_t surrogate_len(const uint8_t *p, size_t len)
+{
+    return len >= 3 && p[0] == 0xed && (p[1] & 0xe0) == 0xa0 && (p[2] & 0xc0) == 0x80 ? 3 : 0;
+}
+
+bool sl_pickle_is_text(const void *s, size_t len)
+{
+    const uint8_t *p = s;
+    if (sl_text_is_utf8(s, len))
+        return true;
+    size_t from = 0;                      /* pieces between surrogates must be UTF-8 */
+    for (size_t i = 0; i < len;) {
+        size_t n = surrogate_len(p + i, len - i);
+        if (n && !sl_text_is_utf8((const char *)p + from, i - from))
+            return false;
+        i += n ? n : 1;
+        if (n)
+            from = i;
+    }
+    return sl_text_is_utf8((const char *)p + from, len - from);
 }
 
 bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,

@@ -1,7 +1,7 @@
 /* pickletext.h: the text forms inside pickles (protocol 0), and names of
- * globals. Each function is given one operand, without
- * its line feed, and returns false when it is not what Python writes (or when
- * memory is out, which the caller can't and need not tell apart). */
+ * globals. Each function is given one operand, without its line feed, and
+ * returns false when it is not what Python writes (or when memory is out, which
+ * the caller can't and need not tell apart). */
 #ifndef SL_FORMAT_PICKLETEXT_H
 #define SL_FORMAT_PICKLETEXT_H
 
@@ -20,6 +20,9 @@ bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
 /* A quoted Python 2 string with backslash escapes -> its bytes. */
 bool sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
                       char **text, size_t *text_len);
+
+/* UTF-8, in which surrogates may stand alone (Python's surrogatepass)? */
+bool sl_pickle_is_text(const void *s, size_t len);
 
 /* One code point as UTF-8, surrogates as they are (as Python's surrogatepass
  * has them): at most 4 bytes into out; returns how many. */

@@ -5,7 +5,8 @@
  * the records can be followed one by one to the point where the file ends, and
  * the length of the rest can be added up.
  *
- *   known    payload of data.pkl: up to its STOP; of data/KEY: from the pickle;
+ *   known    length in the local header where a writer put it there; else
+ *            payload of data.pkl: up to its STOP; of data/KEY: from the pickle;
  *            of the small records: up to their descriptor
  *   then     the next local header stands right behind the descriptor
  */
@@ -21,8 +22,8 @@
 #define ULL(x) ((unsigned long long)(x))
 enum {
     LOCAL_LEN = 30, CENTRAL_LEN = 46, END_LEN = 22, END64_LEN = 56 + 20, ALIGNMENT = 64,
-    NAME_MOST = 512, WORD_MOST = 256, RECORDS_MOST = 1 << 20,
-    MAGIC_LOCAL = 0x04034b50, MAGIC_DESCRIPTOR = 0x08074b50
+    FLAG_DESCRIPTOR = 1 << 3, NAME_MOST = 512, WORD_MOST = 256, RECORDS_MOST = 1 << 20,
+    MAGIC_LOCAL = 0x04034b50, MAGIC_CENTRAL = 0x02014b50, MAGIC_DESCRIPTOR = 0x08074b50
 };
 
 struct trail {
@@ -34,6 +35,7 @@ struct trail {
     char last[NAME_MOST];        /* of the last record that is whole */
     size_t root_len;             /* of "archive/" */
     uint64_t payload, size;      /* of the record at hand */
+    bool is_sized;               /* its local header says its size; no descriptor follows */
     bool is_wide;                /* its descriptor has 64-bit sizes */
     uint64_t records;            /* that are whole */
     bool is_in_pickle;           /* the file ends in data.pkl: no lengths are known */
@@ -55,6 +57,9 @@ static bool take_header(struct trail *t)
     if (!p || sl_load_u32(p) != MAGIC_LOCAL)
         return false;
     size_t name_len = sl_load_u16(p + 26), extra_len = sl_load_u16(p + 28);
+    const bool is_sized = !(sl_load_u16(p + 6) & FLAG_DESCRIPTOR);
+    const bool is_deflated = sl_load_u16(p + 8) != 0;
+    const uint64_t size = is_sized ? sl_load_u32(p + 18) : 0;
     if (!name_len || name_len >= NAME_MOST)
         return false;
     p = look(t, t->at, LOCAL_LEN + name_len + (extra_len < 2 ? 0 : 2));
@@ -66,7 +71,9 @@ static bool take_header(struct trail *t)
         return false;
     t->is_wide = extra_len >= 2 && sl_load_u16(p + LOCAL_LEN + name_len) == 1;
     t->payload = t->at + LOCAL_LEN + name_len + extra_len;
-    return true;
+    t->is_sized = is_sized;
+    t->size = size;
+    return !is_deflated;
 }
 
 /* Length of a small record: its descriptor is near. */
@@ -89,7 +96,7 @@ static bool take_size(struct trail *t)
     const char *record = t->name + t->root_len;
     uint64_t index;
     if (strncmp(record, "data/", 5))
-        return find_descriptor(t, &t->size);
+        return t->is_sized || find_descriptor(t, &t->size);
     if (!sl_map_get(&t->r->storage_index, record + 5, strlen(record + 5), &index))
         return false;
     t->size = t->r->needs[index].bytes;
@@ -99,7 +106,7 @@ static bool take_size(struct trail *t)
 
 static uint64_t record_end(const struct trail *t)
 {
-    return t->payload + t->size + (!t->size ? 0 : t->is_wide ? 24 : 16);
+    return t->payload + t->size + (!t->size || t->is_sized ? 0 : t->is_wide ? 24 : 16);
 }
 
 /* The pickle comes first; with it the storages are known. */
@@ -115,7 +122,8 @@ static bool take_pickle(struct trail *t, char **bytes)
         t->is_in_pickle = t->r->pickle.cut;
         return false;
     }
-    t->size = t->r->pickle.length;
+    if (!t->is_sized)
+        t->size = t->r->pickle.length;
     return torch_storages_collect(t->r) == SL_OK;
 }
 
@@ -128,16 +136,23 @@ static uint64_t least_length(const struct trail *t, uint64_t at)
         directory += entry + strlen("data/") + strlen(s->key);
         if (!s->missing)
             continue;
-        at += LOCAL_LEN + t->root_len + strlen("data/") + strlen(s->key) + 4;
-        at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + t->r->needs[i].bytes + 16;
+        at += LOCAL_LEN + t->root_len + strlen("data/") + strlen(s->key);
+        if (!t->is_sized)            /* as torch writes: aligned, with a descriptor behind */
+            at = (at + 4 + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT + 16;
+        at += t->r->needs[i].bytes;
     }
-    return at + directory + END64_LEN + END_LEN;
+    at += directory + END_LEN + (t->is_sized ? 0 : END64_LEN);
+    return at > t->r->length ? at : t->r->length + 1;
 }
 
 static void tell(struct trail *t, bool in_record)
 {
     uint64_t least = least_length(t, in_record ? record_end(t) : t->at);
-    if (!in_record)
+    const uint8_t *p = look(t, t->at, 4);
+    if (!in_record && p && sl_load_u32(p) != MAGIC_LOCAL && sl_load_u32(p) != MAGIC_CENTRAL)
+        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "damaged: behind record %s, at byte %llu, no "
+                "record begins, and the archive has no directory at its end", t->last, ULL(t->at));
+    else if (!in_record)
         sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: ends at byte %llu, behind record "
                 "%s; a whole one has at least %llu bytes", ULL(t->r->length), t->last, ULL(least));
     else if (t->r->length < t->payload + t->size)

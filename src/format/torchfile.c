@@ -64,10 +64,15 @@ static int take_root(struct torch_reader *r, const struct sl_zip *zip)
     if (!r->out->root)
         return sl_fail_memory(r->err, strlen(first));
     size_t len = (size_t)(slash - first) + 1;
-    for (uint64_t i = 1; i < zip->count; i++)
-        if (strncmp(zip->entries[i].name, first, len))
+    for (uint64_t i = 0; i < zip->count; i++) {
+        const char *name = zip->entries[i].name;
+        size_t name_len = strlen(name);
+        if (strncmp(name, first, len))
             return damaged(r, "record %s lies outside of %s/, where all records of a torch file "
-                           "are", zip->entries[i].name, r->out->root);
+                           "are", name, r->out->root);
+        if (!sl_path_is_inside(name, name[name_len - 1] == '/' ? name_len - 1 : name_len))
+            return damaged(r, "record %s has a name that leads out of the archive", name);
+    }
     return SL_OK;
 }
 
@@ -235,11 +240,18 @@ int torch_pickle_read(struct torch_reader *r, uint64_t at, char **bytes,
 
 static int open_pickle(struct torch_reader *r, const uint8_t *head, size_t len, char **bytes)
 {
-    const char *words = sl_torch_is(head, len) ? NULL : sl_sniff(head, len);
-    if (words)
+    /* a pickle of protocol 0 is plain text, and one of protocol 1 begins with anything */
+    const bool is_marked = sl_torch_is(head, len);
+    const char *words = is_marked ? NULL : sl_sniff(head, len);
+    const bool is_text = words && !strcmp(words, "plain text");
+    if (words && !is_text)
         return damaged(r, "not a torch file but %s", words);
     struct sl_pickle first;
     int code = torch_pickle_read(r, 0, bytes, &first, r->err);
+    if (code == SL_INPUT && is_text)
+        damaged(r, "not a torch file but plain text");
+    else if (code == SL_INPUT && !is_marked)
+        damaged(r, "not a torch file: neither a zip archive nor a pickle begins here");
     if (!code && torch_is_magic(&first)) {
         free(*bytes);
         *bytes = NULL;

@@ -17,7 +17,7 @@ struct sl_torch_storage {
     uint64_t packed;          /* bytes it takes in the file */
     uint32_t crc;             /* 0: none */
     bool deflated;
-    bool missing;             /* the record is not in the archive */
+    bool missing;             /* of a bare pickle: its bytes are nowhere */
 };
 struct sl_torch_tensor {
     enum sl_dtype dtype;

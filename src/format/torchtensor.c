@@ -266,6 +266,9 @@ int torch_storages_check(struct torch_reader *r)
         const struct sl_torch_storage *s = &r->storages[i];
         if (r->needs[i].parent >= 0)
             place_view(r, i);
+        if (s->missing && r->out->kind != SL_TORCH_BARE_PICKLE)
+            return sl_fail(r->err, SL_INPUT, r->file->path, "storage %s is missing: the pickle names "
+                           "it, the file does not have it", s->key);
         if (!s->missing && s->bytes < r->needs[i].bytes)
             return sl_fail(r->err, SL_INPUT, r->file->path, "storage %s has %llu bytes in the "
                            "file, but the pickle says %llu", s->key, ULL(s->bytes),
@@ -297,32 +300,36 @@ static int refuse(struct torch_reader *r, const char *what)
                    what);
 }
 
-/* Sizes or strides: a tuple of ints. false: no such thing. */
-static bool take_ints(struct torch_reader *r, sl_node_id id, int64_t **numbers, uint32_t *count)
+/* Sizes or strides: a tuple of 64-bit ints. */
+static int take_ints(struct torch_reader *r, sl_node_id id, const int64_t **numbers,
+                     uint32_t *count)
 {
     const struct sl_node_list *items = torch_items(r, id);
-    if (!items || items->count > SL_LIMIT_DIMS)
-        return false;
-    *numbers = SL_ARENA_NEW(r->arena, int64_t, items->count);
-    for (uint32_t i = 0; *numbers && i < items->count; i++)
-        if (!torch_int(r, items->ids[i], &(*numbers)[i]))
-            return false;
+    if (!items)
+        return refuse(r, "its size or stride is no tuple");
+    if (items->count > SL_LIMIT_DIMS)
+        return refuse(r, "more than 64 axes");
+    int64_t *taken = SL_ARENA_NEW(r->arena, int64_t, items->count);
+    if (!taken)
+        return out_of_memory(r, items->count * sizeof *taken);
+    for (uint32_t i = 0; i < items->count; i++)
+        if (!torch_int(r, items->ids[i], &taken[i]))
+            return refuse(r, "a size or stride that is no 64-bit integer");
+    *numbers = taken;
     *count = items->count;
-    return *numbers != NULL;
+    return SL_OK;
 }
 
-static bool take_shape(struct torch_reader *r, sl_node_id size, sl_node_id stride,
-                       struct sl_torch_tensor *t)
+static int take_shape(struct torch_reader *r, sl_node_id size, sl_node_id stride,
+                      struct sl_torch_tensor *t)
 {
-    int64_t *shape, *step;
-    uint32_t dims, steps;
-    if (!take_ints(r, size, &shape, &dims) || !take_ints(r, stride, &step, &steps) ||
-        dims != steps)
-        return false;
-    t->ndim = dims;
-    t->shape = shape;
-    t->stride = step;
-    return true;
+    uint32_t steps = 0;
+    int code = take_ints(r, size, &t->shape, &t->ndim);
+    if (!code)
+        code = take_ints(r, stride, &t->stride, &steps);
+    if (!code && t->ndim != steps)
+        return refuse(r, "its size and its stride have not the same number of axes");
+    return code;
 }
 
 /* Lazily conjugated or negated: {'conj': True}, {'neg': True}. */
@@ -366,7 +373,19 @@ static const char *bounds(const struct torch_reader *r, const struct sl_torch_te
     return text;
 }
 
-/* v2, v3, old and quantized: they begin alike. *made false: not well formed. */
+/* The storage of a tensor; *index -1: an object that is none of this file's
+ * storages (a pickle inside a pickle), so the tensor stays opaque. */
+static int take_storage(struct torch_reader *r, sl_node_id id, int32_t *index)
+{
+    enum sl_node_kind kind = torch_node(r, id)->kind;
+    *index = kind == SL_NODE_PERSID ? r->persid_storage[id] : -1;
+    if (kind != SL_NODE_PERSID && kind != SL_NODE_CALL)
+        return refuse(r, "its storage is no storage");
+    return SL_OK;
+}
+
+/* v2, v3, old and quantized: they begin alike. *made false: stays opaque. A
+ * tensor that is described wrongly is refused: weights must not get lost. */
 static int take_strided(struct torch_reader *r, const struct call *c, struct sl_torch_tensor *t,
                         bool *made)
 {
@@ -374,10 +393,16 @@ static int take_strided(struct torch_reader *r, const struct call *c, struct sl_
     const uint32_t least = c->what == TORCH_NAME_TENSOR_OLD ? 4
                          : c->what == TORCH_NAME_TENSOR_V2 ? 6 : 7;
     int64_t offset;
-    if (a->count < least || torch_node(r, a->ids[0])->kind != SL_NODE_PERSID ||
-        (t->storage = r->persid_storage[a->ids[0]]) < 0 || !torch_int(r, a->ids[1], &offset) ||
-        !take_shape(r, a->ids[2], a->ids[3], t))
-        return SL_OK;
+    if (a->count < least)
+        return refuse(r, "parts of its description are missing");
+    int code = take_storage(r, a->ids[0], &t->storage);
+    if (code || t->storage < 0)
+        return code;
+    code = take_shape(r, a->ids[2], a->ids[3], t);
+    if (code)
+        return code;
+    if (!torch_int(r, a->ids[1], &offset))
+        return refuse(r, "its storage offset is no 64-bit integer");
     const bool is_v3 = c->what == TORCH_NAME_TENSOR_V3;
     t->dtype = is_v3 ? torch_dtype_of(r, a->ids[6]) : r->storages[t->storage].dtype;
     if (t->dtype == SL_DTYPE_UNKNOWN)
@@ -402,9 +427,11 @@ static int take_meta(struct torch_reader *r, const struct call *c, struct sl_tor
 {
     const struct sl_node_list *a = c->args;
     t->storage = -1;
-    if (a->count < 3 || !(t->dtype = torch_dtype_of(r, a->ids[0])) ||
-        !take_shape(r, a->ids[1], a->ids[2], t))
+    if (a->count < 3 || !(t->dtype = torch_dtype_of(r, a->ids[0])))
         return SL_OK;
+    int code = take_shape(r, a->ids[1], a->ids[2], t);
+    if (code)
+        return code;
     if (a->count > 3)
         torch_bool(r, a->ids[3], &t->requires_grad);
     *made = true;

@@ -6,7 +6,7 @@
  * without cycles. Three things keep it harmless for those who walk it:
  *
  *   cycles    a reference to a container that is still being filled: OPAQUE "(cycle)"
- *   depth     more than SL_LIMIT_PICKLE_DEPTH levels: OPAQUE "(nested too deeply)"
+ *   depth     more than SL_LIMIT_PICKLE_DEPTH levels: refused
  *   laughs    sharing that would multiply when walked as a tree: OPAQUE
  *             "(repeated too often)"; see WEIGHT_MOST
  */
@@ -39,8 +39,13 @@ struct torch_frame {
 };
 
 static const struct sl_value busy = { .kind = SL_VALUE_OPAQUE, .s = "(cycle)", .len = 7 };
-static const struct sl_value too_deep = { .kind = SL_VALUE_OPAQUE, .s = "(nested too deeply)", .len = 19 };
 static const struct sl_value too_often = { .kind = SL_VALUE_OPAQUE, .s = "(repeated too often)", .len = 20 };
+
+static int too_deep(struct torch_reader *r)
+{
+    return sl_fail(r->err, SL_INPUT, r->file->path, "its containers are nested more than %d levels "
+                   "deep", SL_LIMIT_PICKLE_DEPTH);
+}
 
 static int no_memory(struct torch_reader *r) { return sl_fail_memory(r->err, sizeof(struct sl_value)); }
 
@@ -673,14 +678,14 @@ static int frame_close(struct torch_reader *r)
 }
 
 /* Puts a finished child into the innermost frame. */
-static void frame_fill(struct torch_reader *r, const struct torch_slot *child)
+static int frame_fill(struct torch_reader *r, const struct torch_slot *child)
 {
     struct torch_frame *f = &r->frames[r->depth - 1];
     const struct sl_value *value = child->value;
     if (value != &busy && child->weight > 1) {
         if (r->depth + child->height > SL_LIMIT_PICKLE_DEPTH)
-            value = &too_deep;
-        else if (f->weight + child->weight > WEIGHT_MOST + r->pickle.length)
+            return too_deep(r);
+        if (f->weight + child->weight > WEIGHT_MOST + r->pickle.length)
             value = &too_often;
     }
     if (value == child->value && value != &busy) {
@@ -698,6 +703,7 @@ static void frame_fill(struct torch_reader *r, const struct torch_slot *child)
         f->keys[f->filled / 2] = value;
     f->filled++;
     f->next++;
+    return SL_OK;
 }
 
 static int make_leaf(struct torch_reader *r, sl_node_id id, struct sl_value *v, bool *is_leaf)
@@ -765,7 +771,7 @@ static int visit(struct torch_reader *r, sl_node_id id)
     if (code || is_leaf)
         return code ? code : set_slot(r, id, v);
     if (r->depth >= SL_LIMIT_PICKLE_DEPTH)
-        return set_slot(r, id, &too_deep);
+        return too_deep(r);
     struct torch_frame f = { .value = v };
     if (plan(r, id, &f))
         return frame_open(r, &f);
@@ -785,11 +791,7 @@ static int step(struct torch_reader *r)
     if (f->part == f->part_count)
         return frame_close(r);
     sl_node_id child = f->parts[f->part]->ids[f->next];
-    if (r->slots[child].value) {
-        frame_fill(r, &r->slots[child]);
-        return SL_OK;
-    }
-    return visit(r, child);
+    return r->slots[child].value ? frame_fill(r, &r->slots[child]) : visit(r, child);
 }
 
 int torch_values_make(struct torch_reader *r)
