@@ -22,7 +22,7 @@
 # make docs        write docs/shardlens.1 again from the program
 # make help        this list
 #
-# Variables: CC, CFLAGS, OUT (build folder), V=1 (show commands), WERROR=1, JOBS, PREFIX, DESTDIR
+# Variables: CC, CFLAGS, OUT (build folder), V=1 (show commands), WERROR=1, JOBS, PREFIX, DESTDIR, PYTHON
 
 VERSION  = 0.1.0
 SOVERSION = 0
@@ -154,9 +154,10 @@ $(OUT)/tests/bench/measure: tests/bench/measure.c
 	$(Q)$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) -o $@ $<
 
 interop: $(BIN)
-	$(Q)SHARDLENS=$(BIN) sh tests/interop/run.sh
+	$(Q)sh tests/interop/run.sh $(BIN)
+PYTHON ?= python3
 fixtures:
-	$(Q)sh tests/fixtures/make.sh
+	$(Q)cd tests/fixtures && $(PYTHON) make_fixtures.py
 screenshots: $(BIN)
 	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) sh tests/tui/screenshots.sh
 docs: $(BIN)

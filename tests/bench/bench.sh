@@ -3,7 +3,7 @@
 #
 # Makes a Megatron checkpoint (Llama, TP=2 PP=2, BENCH_SIZE = 2GB) and, RUNS (5) times in turn,
 # copies it, copies and syncs it, converts it with --verify none and --verify reread, and runs
-# tests/bench/torch_convert.py where a Python with torch is found (BENCH_PYTHON, else python3).
+# tests/bench/torch_convert.py where a Python with torch is found (BENCH_PYTHON, else that of make interop, else python3).
 # Prints medians, peak memory and ratios. Times are for files in the page cache, if memory
 # holds them; nothing is asserted: a number is a fact about one machine.
 set -eu
@@ -13,6 +13,7 @@ folder=${BENCH_DIR:-$(dirname "$lens")/bench}
 runs=${RUNS:-5}
 size=${BENCH_SIZE:-2GB}
 python=${BENCH_PYTHON:-python3}
+[ -z "${BENCH_PYTHON:-}" ] && [ -x build/interop-venv/bin/python ] && python=build/interop-venv/bin/python
 
 mkdir -p "$folder"
 source=$folder/megatron
