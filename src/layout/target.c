@@ -100,14 +100,17 @@ static bool is_held(const struct sl_layout *source, uint32_t param)
     return !source || source->param_first[param + 1] > source->param_first[param];
 }
 
-/* Takes the element type from the first weight in it that the source has; false when it has none. */
-static bool choose_dtype(const struct target *t, size_t first_slice, enum sl_dtype *dtype)
+/* Takes the element type from the first weight of the map that the source has; false when it has
+ * none. (A rank may hold only padding of it.) */
+static bool choose_dtype(const struct target *t, const struct sl_stored *stored, const struct sl_map_names *names,
+                         enum sl_dtype *dtype)
 {
     const struct sl_layout *source = t->spec->source;
     *dtype = t->spec->dtype ? t->spec->dtype : SL_BF16;
-    for (size_t i = first_slice; i < t->b.slices.count; i++) {
-        const uint32_t param = t->b.slices.items[i].param;
-        if (!is_held(source, param))
+    for (size_t i = 0; i < stored->part_count; i++) {
+        const char *pattern = stored->parts[i].param;
+        const int64_t param = pattern ? names->find(names->arg, pattern, names->layer, names->expert) : -1;
+        if (param < 0 || !is_held(source, (uint32_t)param))
             continue;
         if (source) {
             const enum sl_dtype has = source->tensors[source->slices[source->param_first[param]].tensor].dtype;
@@ -181,15 +184,11 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
     const struct sl_map_names names = { .find = builder_find, .arg = &t->b, .layer = layer,
         .expert = local_expert >= 0 ? first_expert + local_expert : strstr(rule->map, "expert") ? first_expert : -1,
         .tensor = (uint32_t)t->count };
-    const size_t slices = t->b.slices.count, padding = t->b.slices.padding_count;
     enum sl_dtype dtype;
+    if (!choose_dtype(t, stored, &names, &dtype))
+        return SL_OK;                            /* an optional weight that the source lacks */
     if ((rc = sl_stored_slices(stored, lo, hi, &names, &t->b.slices, t->b.err)))
         return rc;
-    if (!choose_dtype(t, slices, &dtype)) {
-        t->b.slices.count = slices;              /* an optional weight that the source lacks */
-        t->b.slices.padding_count = padding;
-        return SL_OK;
-    }
     char name[NAME_ROOM];
     sl_rule_name(rule->name, local_layer, local_expert, name, sizeof name);
     return add_tensor(t, name, dtype, stored->ndim, lo, hi, rule->label);
