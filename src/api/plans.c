@@ -205,7 +205,7 @@ static const char *rule_text(struct sl_plan *plan, size_t target)
     const char *label = p->source.rule ? p->source.rule[c->source] : NULL;
     const struct sl_logical *l = &plan->ck->logicals[plan->ck->logical_of[c->source]];
     const bool cast = p->source.tensors[c->source].dtype != p->targets[target].dtype;
-    const char *what = label && *label ? label : l->split == SL_SPLIT ? "joined" : "copy";
+    const char *what = label && *label && strcmp(label, "copy") ? label : l->split == SL_SPLIT ? "concat" : "copy";
     const char *text = l->split == SL_SPLIT
         ? sl_arena_printf(&plan->arena, "%s, %s%s", what, l->split_text, cast ? ", cast" : "")
         : sl_arena_printf(&plan->arena, "%s%s", what, cast ? ", cast" : "");
