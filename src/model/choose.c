@@ -212,7 +212,10 @@ static bool one_of(const struct sl_detector *d, const char *key, const struct sl
  * far as padding lets it be known; all others are settings. A preset says nothing of itself. */
 static bool path_contains(const struct sl_detector *d, const char *text)
 {
-    return contains(d->c->path, text) || contains(sl_value_str(sl_value_get(d->c->args, "save")), text)
+    const char *folder = d->c->folder ? d->c->folder : "", *tail = folder + strlen(folder);
+    for (int parts = 0; tail > folder && parts < 3; tail -= parts < 3)
+        parts += tail[-1] == '/';
+    return contains(tail, text) || contains(sl_value_str(sl_value_get(d->c->args, "save")), text)
         || contains(sl_value_str(sl_value_get(d->c->args, "load")), text);
 }
 
@@ -271,14 +274,18 @@ static int shape_weight(const struct sl_detector *d, const struct sl_family *f)
     return !of_family ? 0 : of_family == d->exact_count ? SAME_SHAPE : SAME_SHAPE / 3;
 }
 
-static int weigh(const struct sl_detector *d, const struct sl_family *f)
+/* Sum of all signs; *strongest is the greatest of them: many hints make no certainty. */
+static int weigh(const struct sl_detector *d, const struct sl_family *f, int *strongest)
 {
-    int weight = shape_weight(d, f);
-    for (size_t i = 0; i < f->detect_count; i++)
-        weight += sign_holds(d, &f->detect[i]) ? f->detect[i].weight : 0;
-    weight += d->c->hf_config && config_names(d->c->hf_config, f) ? SAME_TYPE : 0;
-    weight += d->options->hf_config && config_names(d->m->hf_reference, f) ? SAME_REFERENCE : 0;
-    return weight;
+    const int others[] = {shape_weight(d, f), d->c->hf_config && config_names(d->c->hf_config, f) ? SAME_TYPE : 0,
+                          d->options->hf_config && config_names(d->m->hf_reference, f) ? SAME_REFERENCE : 0};
+    int sum = *strongest = 0;
+    for (size_t i = 0; i < f->detect_count + 3; i++) {
+        const int weight = i < 3 ? others[i] : sign_holds(d, &f->detect[i - 3]) ? f->detect[i - 3].weight : 0;
+        sum += weight;
+        *strongest = weight > *strongest ? weight : *strongest;
+    }
+    return sum;
 }
 
 /* ---- the choice ---------------------------------------------------------- */
@@ -351,19 +358,20 @@ static int no_family(struct sl_detector *d)
     return SL_OK;
 }
 
-struct ballot { const struct sl_family *best; int weight, next; };
+struct ballot { const struct sl_family *best; int weight, strongest, next; };
 
 static struct ballot count_votes(const struct sl_detector *d)
 {
-    struct ballot b = {NULL, 0, -1000};
+    struct ballot b = {NULL, 0, 0, -1000};
     for (size_t i = 0; i < d->families->count; i++) {
         const struct sl_family *f = &d->families->items[i];
         if (!sl_flags_hold(d, f->needs) || config_excludes(d, f))
             continue;
-        const int weight = weigh(d, f);
+        int strongest;
+        const int weight = weigh(d, f, &strongest);
         if (!b.best || weight > b.weight) {
             b.next = b.best ? b.weight : b.next;
-            b.best = f, b.weight = weight;
+            b.best = f, b.weight = weight, b.strongest = strongest;
         } else if (weight > b.next)
             b.next = weight;
     }
@@ -389,12 +397,12 @@ int sl_family_choose(struct sl_detector *d)
     struct sl_model *m = d->m;
     if (d->stated)
         return take_stated(d);
-    const struct ballot b = d->row ? (struct ballot){NULL, 0, 0} : count_votes(d);
+    const struct ballot b = d->row ? (struct ballot){NULL, 0, 0, 0} : count_votes(d);
     if (!b.best)
         return no_family(d);
     const bool ahead = b.weight >= b.next + LEAD;
     m->family = b.best;
-    m->confidence = ahead && b.weight >= CERTAIN ? SL_CERTAIN : ahead && b.weight >= LIKELY ? SL_LIKELY : SL_GUESS;
+    m->confidence = ahead && b.strongest >= CERTAIN ? SL_CERTAIN : ahead && b.weight >= LIKELY ? SL_LIKELY : SL_GUESS;
     if (m->confidence == SL_GUESS)
         sl_problem_add(&m->problems, "family-ambiguous", "", NULL,
                        "the tensors are the same for several families (%s), and nothing tells which it is; %s is assumed:"

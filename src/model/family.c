@@ -313,7 +313,7 @@ static int read_config_row(const struct loader *l, struct place at, const struct
                            struct sl_config_rule *r)
 {
     static const char *const known[] = {"hf", "megatron", "expression", "flag", "write", "kind", "invert",
-                                        "when", "fallback", "required", NULL};
+                                        "when", "fallback", "required", "note", NULL};
     if (row->kind != SL_VALUE_DICT)
         return refuse(l, at, "an object is expected");
     int code = text_member(l, at, row, "hf", &r->hf);
@@ -328,6 +328,7 @@ static int read_config_row(const struct loader *l, struct place at, const struct
     code = code ? code : read_kind(l, at, row, &r->kind);
     code = code ? code : bool_member(l, at, row, "invert", &r->invert);
     code = code ? code : bool_member(l, at, row, "required", &r->required);
+    code = code ? code : text_member(l, at, row, "note", &r->note);
     r->write = sl_value_get(row, "write");
     r->fallback = sl_value_get(row, "fallback");
     return code;

@@ -52,7 +52,8 @@
  *           "fallback": 1e-5, "required": true}: one key of config.json. Its value is
  *           that of the setting "megatron"; or of "expression"; or whether "flag" is
  *           set; or "write" as it stands, in which a string "$key" stands for a
- *           setting. "when" as in rules: the first row of a key that holds counts.
+ *           setting (or $vocab_rows, $torch_dtype). "when" as in rules: the first row
+ *           of a key that holds counts. "note" is told when the row is written.
  * SIGN     {"when": "tied", "says": "..", "weight": 20}: evidence for (or, negative,
  *           against) the family; with "key": a setting that must be known, and equal
  *           "value", or be one of "in", or contain the text "contains". Weights of
@@ -95,6 +96,7 @@ struct sl_config_rule {
     const char *when;          /* NULL: always */
     const struct sl_value *fallback;   /* when nothing is known; NULL: leave out */
     bool required;             /* not known, or only by fallback: a note says so */
+    const char *note;          /* told when the row is written; NULL */
 };
 /* One sign by which a family is told; see SIGN above. */
 struct sl_detect_rule {

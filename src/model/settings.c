@@ -364,7 +364,7 @@ int sl_settings_finish(struct sl_detector *d)
         }
         if (!v)
             continue;
-        const bool counted = by == SL_BY_TENSORS && !strcmp(key, "num_layers");
+        const bool counted = by == SL_BY_TENSORS && (!strcmp(key, "num_layers") || !strcmp(key, "tie_embeddings"));
         const int code = add_setting(d, key, v, counted ? "tensor names" : sl_said_from(d, by));
         if (code)
             return code;
