@@ -139,10 +139,5 @@ size_t sl_problem_code_count(void)
 
 const struct sl_problem_code *sl_problem_code(size_t index)
 {
-    static __thread struct sl_problem_code row;
-    if (index >= sl_problem_table_count)
-        return NULL;
-    const struct sl_problem_row *r = &sl_problem_table[index];
-    row = (struct sl_problem_code){ r->code, r->title, r->meaning, r->advice, r->severity };
-    return &row;
+    return index < sl_problem_table_count ? &sl_problem_table[index] : NULL;
 }

@@ -16,7 +16,7 @@
  * scripts: a row may be added and reworded, a code never changes its meaning.
  * In the order of docs/problems.md: the set, one file, ranks against each
  * other, layers and experts, what args say, values, Hugging Face, security. */
-const struct sl_problem_row sl_problem_table[] = {
+const struct sl_problem_code sl_problem_table[] = {
     /* the set of files */
     { "tracker", "The tracker file and the folders disagree",
       "latest_checkpointed_iteration.txt is missing, can't be read, or names an iteration whose folder is not there. "
@@ -187,7 +187,7 @@ const size_t sl_problem_table_count = sizeof sl_problem_table / sizeof *sl_probl
 #undef W
 #undef N
 
-static const struct sl_problem_row *row_of(const char *code)
+static const struct sl_problem_code *row_of(const char *code)
 {
     for (size_t i = 0; i < sl_problem_table_count; i++)
         if (!strcmp(sl_problem_table[i].code, code))
@@ -228,7 +228,7 @@ static bool make_room(struct sl_problems *p)
 void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
                     const struct sl_problem_text *more, const char *format, ...)
 {
-    const struct sl_problem_row *row = row_of(code);
+    const struct sl_problem_code *row = row_of(code);
     if (!row || !make_room(p))
         return;
 

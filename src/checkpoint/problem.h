@@ -5,7 +5,7 @@
 #define SL_CHECKPOINT_PROBLEM_H
 
 #include "base/arena.h"
-#include <shardlens/types.h>
+#include <shardlens/shardlens.h>
 
 struct sl_problems {
     struct sl_arena *arena;          /* texts live here */
@@ -22,8 +22,7 @@ void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
 void sl_problems_sort(struct sl_problems *p);
 bool sl_problems_have(const struct sl_problems *p, enum sl_severity at_least);
 
-struct sl_problem_row { const char *code, *title, *meaning, *advice; enum sl_severity severity; };
-extern const struct sl_problem_row sl_problem_table[];
+extern const struct sl_problem_code sl_problem_table[];    /* a row: shardlens.h */
 extern const size_t sl_problem_table_count;
 
 #endif
