@@ -433,11 +433,14 @@ static int fail_mismatch(struct sl_run *r, struct convert *v, struct sl_worker *
 {
     const struct sl_tensor *t = &v->p->targets[target];
     struct sl_result result = *sl_run_result_at(r, target);
+    int code = sl_ckpt_unchanged(v->p->ckpt, err);    /* that would be the better explanation */
+    if (code)
+        return code;
     result.status = SL_RESULT_MISMATCH;
     result.first_different = element;
     result.different = element == UINT64_MAX ? 0 : 1;
     atomic_fetch_add(&r->mismatched, 1);
-    int code = sl_run_publish(r, w, target, &result, err);
+    code = sl_run_publish(r, w, target, &result, err);
     if (code)
         return code;
     if (element == UINT64_MAX)

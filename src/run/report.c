@@ -15,7 +15,7 @@ const char *sl_run_status_text(enum sl_result_status status)
         [SL_RESULT_VERIFIED] = "verified",   [SL_RESULT_MISMATCH] = "mismatch",
         [SL_RESULT_EQUAL] = "equal",         [SL_RESULT_DIFFERENT] = "different",
         [SL_RESULT_ONLY_A] = "only-a",       [SL_RESULT_ONLY_B] = "only-b",
-        [SL_RESULT_SHAPE] = "shape",
+        [SL_RESULT_SHAPE] = "shape-differs",
     };
     return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown";
 }
