@@ -59,7 +59,17 @@ struct sl_torch_file {
  * defaultdict DICT; torch.Size LIST; torch.dtype STR "bfloat16"; torch.device
  * STR; enums INT or STR with `type`; numpy scalars numbers, numpy arrays LIST
  * (long ones OPAQUE with dtype and shape); BytesIO BYTES; Path STR; anything
- * else OPAQUE "module.name(...)". */
+ * else OPAQUE "module.name(...)". Integers of more than 64 bits are OPAQUE of
+ * type "int" with their decimal text. Tensors of several parts (sparse, nested)
+ * are a LIST of what they are rebuilt from, parts being tensors of that kind; a
+ * storage saved by itself is a one-dimensional tensor of kind "storage".
+ *
+ * The object may be walked as a tree: at most SL_LIMIT_PICKLE_DEPTH levels deep
+ * (deeper ones are refused), and in a number of steps bounded by 10 million and
+ * the bytes of the pickle; references that would break that are OPAQUE
+ * "(repeated too often)".
+ *
+ * On failure out->globals holds what was met until then. */
 int sl_torch_open(const struct sl_file *file, uint64_t start, uint64_t length,
                   struct sl_arena *arena, struct sl_torch_file *out, struct sl_error *err);
 
