@@ -58,10 +58,10 @@ int convert_one(const struct values *v, struct sl_buf *out, struct sl_error *err
         code = plan_options(v, ck, v->args[1], &o, err);
     if (!code)
         code = sl_plan_make(ck, v->args[1], &o, &plan, err);
-    if (!code) {
-        notes_to_stderr(sl_plan_info(plan));
+    if (!code)
         code = run_plan(v, plan, out, err);
-    }
+    if (!code)                                   /* a failure is one line, alone */
+        notes_to_stderr(sl_plan_info(plan));
     sl_plan_free(plan);
     sl_close(ck);
     return code;
