@@ -180,6 +180,8 @@ static int put_unknown(struct writer *w, const struct sl_config_rule *r)
                            "%s is not known and left out: give --hf-config, or state --set %s=VALUE", r->hf, set);
         return SL_OK;
     }
+    if (is_null(r->fallback))                   /* written as null: the class default is another */
+        return put(w, r->hf, r->fallback);
     if (r->required) {
         struct sl_buf text = {.failed = false};
         sl_value_print(r->fallback, 80, &text);

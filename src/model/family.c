@@ -579,7 +579,8 @@ static int merge(struct sl_arena *arena, const struct sl_family *parent, struct 
         f->detect = parent->detect, f->detect_count = parent->detect_count;
     if (!f->drop_count)
         f->drop = parent->drop, f->drop_count = parent->drop_count;
-    f->needs = f->needs ? f->needs : parent->needs;
+    f->needs = !f->needs ? parent->needs : !parent->needs ? f->needs
+             : sl_arena_printf(arena, "%s & %s", parent->needs, f->needs);
     f->hf_architecture = f->hf_architecture ? f->hf_architecture : parent->hf_architecture;
     f->hf_model_type = f->hf_model_type ? f->hf_model_type : parent->hf_model_type;
     f->title = f->title ? f->title : f->name;

@@ -11,7 +11,8 @@
  *    "config": [CONFIG, ..], "detect": [SIGN, ..], "drop": ["*._extra_state"], "source": ".."}
  *
  * abstract true: only a parent for others, never the family of a checkpoint
- * needs    condition that the tensors and settings of a checkpoint must fulfil
+ * needs    condition that the tensors and settings of a checkpoint must fulfil, and
+ *          those of its parents too
  * dims     names of axis lengths, each an expression over config keys
  *          (Megatron argument names), other dims, and numbers: + - * / ( ).
  *          Known without being listed: vocab (rows that hold a weight),

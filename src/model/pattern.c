@@ -19,10 +19,10 @@ static const char *read_index(const char *s, int32_t *out)
     return p;
 }
 
-/* Is there a {word} at p? */
+/* Is there a {word} at p? Asked at every character of every name. */
 static bool at_word(const char *p, const char *word)
 {
-    return strncmp(p, word, strlen(word)) == 0;
+    return *p == '{' && strncmp(p, word, strlen(word)) == 0;
 }
 
 bool sl_rule_match(const char *pattern, const char *name, int32_t *layer, int32_t *expert)

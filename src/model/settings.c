@@ -155,6 +155,18 @@ static int take_args(struct sl_detector *d, const struct sl_value *args, enum sl
     return SL_OK;
 }
 
+/* Megatron's window_size is (tokens before, tokens after); a token itself is counted besides
+ * (transformer_config.py), and Hugging Face counts it in. */
+static int take_window(struct sl_detector *d, const struct sl_value *args)
+{
+    const struct sl_value *window = sl_value_get(args, "window_size");
+    int64_t before;
+    if (!window || window->kind != SL_VALUE_LIST || !window->len || !sl_value_int(window->items[0], &before)
+        || before < 0 || before == INT64_MAX)
+        return SL_OK;
+    return sl_say_int(d, "sliding_window", SL_BY_ARGS, before + 1);
+}
+
 /* A key of config.json; transformers 5 keeps rope settings in "rope_parameters". */
 static const struct sl_value *hf_value(const struct sl_value *config, const char *key)
 {
@@ -206,8 +218,10 @@ static int take_checkpoint(struct sl_detector *d)
         d->m->hf_reference = d->c->hf_config;
     if (d->c->hf_config)
         d->m->hf_reference_folder = d->c->folder;
-    return d->c->hf_config ? take_hf(d, d->c->hf_config, SL_BY_ARGS)
-         : d->c->args      ? take_args(d, d->c->args, SL_BY_ARGS) : SL_OK;
+    if (d->c->hf_config)
+        return take_hf(d, d->c->hf_config, SL_BY_ARGS);
+    const int code = d->c->args ? take_args(d, d->c->args, SL_BY_ARGS) : SL_OK;
+    return code ? code : take_window(d, d->c->args);
 }
 
 /* ---- options ------------------------------------------------------------- */
@@ -344,6 +358,21 @@ static int add_setting(struct sl_detector *d, const char *key, const struct sl_v
     return code ? sl_fail_memory(d->err, 0) : SL_OK;
 }
 
+/* Something stated that args say otherwise: the user is believed, and told. */
+static void remark_overrule(struct sl_detector *d, const char *key)
+{
+    const struct sl_value *set = sl_said(d, key, SL_BY_SET), *args = sl_said(d, key, SL_BY_ARGS);
+    struct sl_buf a = {.failed = false}, b = {.failed = false};
+    if (!set || !args || is_size(key) || sl_value_equal(set, args))
+        return;
+    sl_value_print(set, 80, &a);
+    sl_value_print(args, 80, &b);
+    sl_problem_add(&d->m->problems, "config-differs", "--set", NULL, "%s is stated as %s, %s says %s; %s is used", key,
+                   a.data ? a.data : "?", sl_said_from(d, SL_BY_ARGS), b.data ? b.data : "?", a.data ? a.data : "?");
+    sl_buf_free(&a);
+    sl_buf_free(&b);
+}
+
 int sl_settings_finish(struct sl_detector *d)
 {
     const struct sl_facts *f = sl_facts();
@@ -364,6 +393,7 @@ int sl_settings_finish(struct sl_detector *d)
         }
         if (!v)
             continue;
+        remark_overrule(d, key);
         const bool counted = by == SL_BY_TENSORS && (!strcmp(key, "num_layers") || !strcmp(key, "tie_embeddings"));
         const int code = add_setting(d, key, v, counted ? "tensor names" : sl_said_from(d, by));
         if (code)

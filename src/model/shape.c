@@ -179,8 +179,10 @@ static int heads_misfit(struct sl_detector *d, enum sl_said_by by, int64_t heads
         snprintf(what, sizeof what, "heads of size %lld", (long long)size);
     snprintf(why, sizeof why, "the tensors have %lld query rows and %lld key rows a layer, which are not whole heads then",
              (long long)d->qd, (long long)d->kvd);
-    if (by == SL_BY_SET || by == SL_BY_PRESET)
-        return sl_fail(d->err, SL_USAGE, by == SL_BY_SET ? "--set" : "--model", "%s says %s, but %s", from, what, why);
+    if (by == SL_BY_SET)
+        return sl_fail(d->err, SL_USAGE, "--set", "%s are stated, but %s", what, why);
+    if (by == SL_BY_PRESET)
+        return sl_fail(d->err, SL_USAGE, "--model", "%s has %s, but %s", d->row->name, what, why);
     sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
                    "%s says %s, but %s", from, what, why);
     return SL_OK;

@@ -1,0 +1,130 @@
+/* made.h: checkpoints that exist only as headers, of any shape, for detection. */
+#ifndef TESTS_MODEL_MADE_H
+#define TESTS_MODEL_MADE_H
+
+#include "model/model.h"
+
+#include "base/value.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct made_shape {
+    int64_t layers, hidden, ffn, qd, kvd, vocab;  /* of the whole; vocab: rows stored */
+    int32_t tp, pp, vpp;                          /* 0: 1 */
+    bool tied, te, qkv_bias, qk_norm, moe, hf;
+    int64_t norm;                                 /* length of q and k norms */
+    int64_t experts;
+};
+
+enum { MADE_TENSORS = 4096 };
+
+static int32_t made_at_least_one(int32_t n) { return n > 0 ? n : 1; }
+
+static void made_add(struct sl_ckpt *c, int32_t rank, int32_t chunk, const char *name, int64_t rows, int64_t cols)
+{
+    int64_t *shape = SL_ARENA_NEW(&c->arena, int64_t, 2);
+    shape[0] = rows, shape[1] = cols;
+    if (c->tensor_count == MADE_TENSORS)
+        abort();
+    c->tensors[c->tensor_count++] = (struct sl_tensor){
+        .name = sl_arena_str(&c->arena, name), .dtype = SL_BF16, .ndim = cols ? 2 : 1, .shape = shape,
+        .flags = SL_TENSOR_NO_DATA, .count = (uint64_t)(rows * (cols ? cols : 1)),
+        .rank = rank, .chunk = chunk};
+}
+
+static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t layer, struct made_shape s, int64_t tp)
+{
+    char base[64], name[160];
+    snprintf(base, sizeof base, s.hf ? "model.layers.%lld." : "decoder.layers.%lld.", (long long)layer);
+#define ADD(text, rows, cols) (snprintf(name, sizeof name, "%s%s", base, text), made_add(c, rank, chunk, name, rows, cols))
+    if (s.hf) {
+        ADD("self_attn.q_proj.weight", s.qd, s.hidden), ADD("self_attn.k_proj.weight", s.kvd, s.hidden);
+        ADD("self_attn.v_proj.weight", s.kvd, s.hidden), ADD("self_attn.o_proj.weight", s.hidden, s.qd);
+        ADD("mlp.gate_proj.weight", s.ffn, s.hidden), ADD("mlp.up_proj.weight", s.ffn, s.hidden);
+        ADD("mlp.down_proj.weight", s.hidden, s.ffn);
+        return;
+    }
+    ADD(s.te ? "self_attention.linear_qkv.layer_norm_weight" : "input_layernorm.weight", s.hidden, 0);
+    ADD("self_attention.linear_qkv.weight", (s.qd + 2 * s.kvd) / tp, s.hidden);
+    if (s.qkv_bias)
+        ADD("self_attention.linear_qkv.bias", (s.qd + 2 * s.kvd) / tp, 0);
+    if (s.qk_norm)
+        ADD("self_attention.q_layernorm.weight", s.norm, 0), ADD("self_attention.k_layernorm.weight", s.norm, 0);
+    ADD("self_attention.linear_proj.weight", s.hidden, s.qd / tp);
+    if (s.moe) {
+        ADD("pre_mlp_layernorm.weight", s.hidden, 0), ADD("mlp.router.weight", s.experts, s.hidden);
+        ADD("mlp.experts.local_experts.0.linear_fc1.weight", 2 * s.ffn / tp, s.hidden);
+        return;
+    }
+    ADD(s.te ? "mlp.linear_fc1.layer_norm_weight" : "pre_mlp_layernorm.weight", s.hidden, 0);
+    ADD("mlp.linear_fc1.weight", 2 * s.ffn / tp, s.hidden);
+    ADD("mlp.linear_fc2.weight", s.hidden, s.ffn / tp);
+#undef ADD
+}
+
+static void made_rank(struct sl_ckpt *c, int32_t rank, int32_t pp, struct made_shape s)
+{
+    const int64_t tp = c->parallel.tp, stages = (int64_t)c->parallel.pp * c->parallel.vpp;
+    if (pp == 0)
+        made_add(c, rank, 0, s.hf ? "model.embed_tokens.weight" : "embedding.word_embeddings.weight", s.vocab / tp, s.hidden);
+    for (int32_t chunk = 0; chunk < c->parallel.vpp; chunk++)
+        for (int64_t i = 0; i < s.layers / stages; i++)
+            made_layer(c, rank, chunk, i, s, tp);
+    if (pp != c->parallel.pp - 1)
+        return;
+    made_add(c, rank, c->parallel.vpp - 1, s.hf ? "model.norm.weight" : "decoder.final_layernorm.weight", s.hidden, 0);
+    if (!s.tied)
+        made_add(c, rank, c->parallel.vpp - 1, s.hf ? "lm_head.weight" : "output_layer.weight", s.vocab / tp, s.hidden);
+}
+
+/* The checkpoint; free it with made_free(). */
+static struct sl_ckpt *made(struct made_shape s)
+{
+    struct sl_ckpt *c = calloc(1, sizeof *c);
+    const int32_t tp = made_at_least_one(s.tp), pp = made_at_least_one(s.pp), vpp = made_at_least_one(s.vpp);
+    c->path = c->folder = "/somewhere/iter_0000001";
+    c->container = s.hf ? SL_HF_SAFETENSORS : SL_MEGATRON_TORCH;
+    c->parallel = (struct sl_parallel){tp, pp, vpp, 1, tp};
+    c->checkpoint_version = 3;
+    c->problems.arena = &c->arena;
+    c->tensors = SL_ARENA_NEW(&c->arena, struct sl_tensor, MADE_TENSORS);
+    c->ranks = SL_ARENA_NEW(&c->arena, struct sl_rank, (uint64_t)(tp * pp));
+    for (int32_t p = 0; p < pp; p++)
+        for (int32_t t = 0; t < tp; t++) {
+            c->ranks[c->rank_count] = (struct sl_rank){.tp = t, .pp = p};
+            made_rank(c, s.hf ? -1 : (int32_t)c->rank_count, p, s);
+            c->rank_count++;
+        }
+    return c;
+}
+
+static void made_free(struct sl_ckpt *c)
+{
+    sl_arena_free(&c->arena);
+    free(c);
+}
+
+/* An args dict from "key=value" texts, ended by NULL. */
+__attribute__((unused)) static const struct sl_value *made_args(struct sl_ckpt *c, ...)
+{
+    struct sl_value *dict = sl_value_new_null(&c->arena);
+    const struct sl_value **keys = SL_ARENA_NEW(&c->arena, const struct sl_value *, 32);
+    const struct sl_value **items = SL_ARENA_NEW(&c->arena, const struct sl_value *, 32);
+    va_list list;
+    va_start(list, c);
+    for (const char *text; (text = va_arg(list, const char *)); dict->len++) {
+        const char *equals = strchr(text, '=');
+        keys[dict->len] = sl_value_new_str(&c->arena, sl_arena_strn(&c->arena, text, (size_t)(equals - text)));
+        items[dict->len] = sl_value_parse(&c->arena, equals + 1);
+    }
+    va_end(list);
+    dict->kind = SL_VALUE_DICT;
+    dict->keys = keys;
+    dict->items = items;
+    return dict;
+}
+
+#endif
