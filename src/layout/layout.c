@@ -42,6 +42,36 @@ static int set_axes(struct param_list *list, struct sl_param *p, const char *axe
     return SL_OK;
 }
 
+/* The place of a layer and an expert in a table of numbers; NULL when it has none. */
+static int32_t *number_at(const struct rulebook *b, const struct param_numbers *n, int32_t layer, int32_t expert)
+{
+    if ((n->has_layer && (layer < 0 || layer >= b->layers)) || (n->has_expert && (expert < 0 || expert >= b->experts)))
+        return NULL;
+    const size_t experts = n->has_expert ? (size_t)b->experts : 1;
+    return &n->at[(n->has_layer ? (size_t)layer : 0) * experts + (n->has_expert ? (size_t)expert : 0)];
+}
+
+static int make_tables(struct rulebook *b, size_t params, struct sl_error *err)
+{
+    const struct sl_family *f = b->model->family;
+    b->first_of = SL_ARENA_NEW(b->arena, const struct sl_param *, f->param_count);
+    b->rule_of = SL_ARENA_NEW(b->arena, uint32_t, params);
+    b->numbers = SL_ARENA_NEW(b->arena, struct param_numbers, f->param_count);
+    if (!b->first_of || !b->rule_of || !b->numbers)
+        return sl_fail_memory(err, params * sizeof *b->rule_of);
+    for (size_t i = 0; i < f->param_count; i++) {
+        struct param_numbers *n = &b->numbers[i];
+        n->has_layer = strstr(f->params[i].name, "{layer}");
+        n->has_expert = strstr(f->params[i].name, "{expert}");
+        const size_t slots = (n->has_layer ? (size_t)b->layers : 1) * (n->has_expert ? (size_t)b->experts : 1);
+        n->at = SL_ARENA_NEW(b->arena, int32_t, slots);
+        if (!n->at)
+            return sl_fail_memory(err, slots * sizeof *n->at);
+        memset(n->at, 0xff, slots * sizeof *n->at);
+    }
+    return SL_OK;
+}
+
 static int add_param(void *arg, size_t row, int32_t layer, int32_t expert)
 {
     struct param_list *list = arg;
@@ -54,6 +84,7 @@ static int add_param(void *arg, size_t row, int32_t layer, int32_t expert)
         return SL_OK;
     }
     b->rule_of[list->count] = (uint32_t)row;
+    *number_at(b, &b->numbers[row], layer, expert) = (int32_t)list->count;
     struct sl_param *p = &list->params[list->count++];
     char name[NAME_ROOM];
     sl_rule_name(rule->name, layer, expert, name, sizeof name);
@@ -78,14 +109,16 @@ static int list_params(struct rulebook *b, const struct sl_param **params, size_
     const struct sl_family *f = b->model->family;
     const struct pattern_rows rows = { .name = param_name, .rows = f->params, .count = f->param_count };
     struct param_list list = { .book = b, .err = err };
-    b->first_of = SL_ARENA_NEW(b->arena, const struct sl_param *, f->param_count);
     int rc = natural_order(&rows, b->layers, b->experts, add_param, &list);
     if (rc)
         return rc;
+    if (list.count > INT32_MAX)
+        return sl_fail(err, SL_UNSUPPORTED, "", "more than 2^31 weights");
     list.params = SL_ARENA_NEW(b->arena, struct sl_param, list.count);
-    b->rule_of = SL_ARENA_NEW(b->arena, uint32_t, list.count);
-    if (!list.params || !b->first_of || !b->rule_of)
+    if (!list.params)
         return sl_fail_memory(err, list.count * sizeof *list.params);
+    if ((rc = make_tables(b, list.count, err)))
+        return rc;
     list.count = 0;
     rc = natural_order(&rows, b->layers, b->experts, add_param, &list);
     *params = list.params;
@@ -104,21 +137,12 @@ int sl_layout_params(const struct sl_model *m, struct sl_arena *arena,
 
 /* ---- building ----------------------------------------------------------------- */
 
-int builder_params(struct builder *b, const struct sl_param *params, size_t count)
+int builder_params(struct builder *b)
 {
     struct sl_layout *l = b->layout;
-    if (params) {
-        l->params = sl_arena_copy(b->book.arena, params, count * sizeof *params);
-        l->param_count = count;
-        if (!l->params)
-            return sl_fail_memory(b->err, count * sizeof *params);
-    } else {
-        const int rc = list_params(&b->book, &l->params, &l->param_count, b->err);
-        if (rc)
-            return rc;
-    }
-    if (l->param_count > UINT32_MAX)
-        return sl_fail(b->err, SL_UNSUPPORTED, "", "more than 2^32 weights");
+    const int rc = list_params(&b->book, &l->params, &l->param_count, b->err);
+    if (rc)
+        return rc;
     for (size_t i = 0; i < l->param_count; i++)
         if (!sl_map_put(&l->param_index, l->params[i].name, strlen(l->params[i].name), i))
             return sl_fail_memory(b->err, l->param_count * sizeof(struct sl_map_slot));
@@ -127,11 +151,13 @@ int builder_params(struct builder *b, const struct sl_param *params, size_t coun
 
 int64_t builder_find(void *builder, const char *pattern, int32_t layer, int32_t expert)
 {
-    const struct builder *b = builder;
-    char name[NAME_ROOM];
-    uint64_t index;
-    sl_rule_name(pattern, layer, expert, name, sizeof name);
-    return sl_map_get(&b->layout->param_index, name, strlen(name), &index) ? (int64_t)index : -1;
+    const struct rulebook *b = &((const struct builder *)builder)->book;
+    const struct sl_family *f = b->model->family;
+    size_t row = 0;
+    while (row < f->param_count && f->params[row].name != pattern)
+        row++;
+    const int32_t *at = row < f->param_count ? number_at(b, &b->numbers[row], layer, expert) : NULL;
+    return at ? *at : -1;
 }
 
 /* Counting sort by param; slices came by tensor, and stay so within a param. */

@@ -6,6 +6,9 @@
 
 #include "layout/layout.h"
 
+/* The params of one pattern: their indices by layer and expert, -1: none. */
+struct param_numbers { int32_t *at; bool has_layer, has_expert; };
+
 struct rulebook {
     const struct sl_model *model;
     struct sl_arena *arena;
@@ -17,7 +20,8 @@ struct rulebook {
     const struct sl_rule *rules;         size_t count;
     const struct sl_stored **stored;     /* by rule: NULL until compiled */
     const struct sl_param **first_of;    /* by param rule: its first instance */
-    uint32_t *rule_of;                   /* by param: its rule, where params were made here */
+    uint32_t *rule_of;                   /* by param: its rule */
+    struct param_numbers *numbers;       /* by param rule */
     struct sl_error dim_error;           /* why the last dim was refused */
 };
 
@@ -56,8 +60,8 @@ struct builder {
     struct sl_layout *layout;
     struct sl_error *err;
 };
-/* Params (a copy of `params`, or the model's own if NULL), and their index. */
-int builder_params(struct builder *b, const struct sl_param *params, size_t count);
+/* The params of the model, and their index. */
+int builder_params(struct builder *b);
 /* Index of a param by pattern, layer and expert; for struct sl_map_names. arg: the builder. */
 int64_t builder_find(void *builder, const char *pattern, int32_t layer, int32_t expert);
 /* Sorts the slices by param and gives all to the layout, or frees them if rc is not 0. Returns rc. */

@@ -344,7 +344,7 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
     if (!rc && s.may_stack)
         rc = stack_rules(&s);
     if (!rc)
-        rc = builder_params(&s.b, NULL, 0);
+        rc = builder_params(&s.b);
     for (size_t i = 0; i < c->tensor_count && !rc; i++)
         rc = place_tensor(&s, &c->tensors[i]);
     if (!rc)

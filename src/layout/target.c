@@ -251,8 +251,10 @@ int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec
     t.last_chunk = t.b.book.parallel.vpp - 1;
     rc = check_stages(&t);
     if (!rc)
-        rc = builder_params(&t.b, spec->source ? spec->source->params : NULL,
-                            spec->source ? spec->source->param_count : 0);
+        rc = builder_params(&t.b);
+    if (!rc && spec->source && spec->source->param_count != out->param_count)
+        rc = sl_fail(err, SL_UNSUPPORTED, "", "the source has %zu weights, the target's model %zu",
+                     spec->source->param_count, out->param_count);
     if (!rc)
         rc = visit_ranks(&t);
     if (!rc) {
