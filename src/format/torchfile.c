@@ -219,6 +219,7 @@ int torch_pickle_read(struct torch_reader *r, uint64_t at, char **bytes,
                       struct sl_pickle *pickle, struct sl_error *err)
 {
     enum { FIRST_READ = 1 << 16 };
+    *pickle = (struct sl_pickle){0};
     uint64_t left = sl_min_u64(r->length - at, SL_LIMIT_PICKLE_BYTES);
     uint64_t have = 0, want = FIRST_READ;
     for (;; want *= 4) {

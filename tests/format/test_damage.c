@@ -8,6 +8,10 @@
 #include "base/pool.h"
 #include "base/value.h"
 #include "format/safetensors.h"
+#include "format/torchwrite.h"
+#include "format/zipdir.h"
+
+#include <errno.h>
 
 #define HOSTILE FIXTURES "hostile/"
 
@@ -193,6 +197,81 @@ static void a_full_arena_is_told_as_memory(void **state)
     free(bytes);
 }
 
+/* --- reads that fail ---------------------------------------------------- */
+
+static ssize_t (*real_pread)(int fd, void *buf, size_t len, off_t offset);
+static unsigned long reads, read_to_fail;
+
+static ssize_t counted_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    if (++reads == read_to_fail) {
+        errno = EIO;
+        return -1;
+    }
+    return real_pread(fd, buf, len, offset);
+}
+
+static void any_read_may_fail(void **state)
+{
+    (void)state;
+    real_pread = sl_io.pread;
+    for (size_t f = 0; f < SMALL; f++) {
+        size_t len;
+        char *bytes = read_fixture(small[f], &len);
+        int code = SL_INPUT;
+        for (read_to_fail = 1; code; read_to_fail++) {
+            struct sl_arena arena = { 0 };
+            struct sl_torch_file t;
+            struct sl_error err;
+            struct sl_file file = memory_file(bytes, len);
+            reads = 0;
+            sl_io.pread = counted_pread;
+            code = open_any(&file, sl_text_ends(small[f], ".safetensors"), &arena, &t, &err);
+            sl_io.pread = real_pread;
+            if (code)
+                assert_refused(code, &err);
+            sl_arena_free(&arena);
+            assert_true(read_to_fail < 100);
+        }
+        free(bytes);
+    }
+}
+
+/* Thousands of small records cost a handful of reads. */
+static void headers_are_read_in_few_large_reads(void **state)
+{
+    enum { COUNT = 5000 };
+    static uint64_t sizes[COUNT];
+    static uint32_t crc[COUNT];
+    struct sl_arena arena = { 0 };
+    struct sl_torch_layout l;
+    struct sl_torch_piece *tail;
+    uint32_t tail_count;
+    struct sl_error err;
+    struct sl_zip zip;
+    (void)state;
+    for (unsigned i = 0; i < COUNT; i++)
+        sizes[i] = 100;
+    assert_int_equal(sl_torch_layout("\x80\x02N.", 4, sizes, COUNT, &arena, &l, &err), 0);
+    assert_int_equal(sl_torch_tail(&l, crc, &arena, &tail, &tail_count, &err), 0);
+    char *bytes = calloc(1, l.file_size);
+    for (uint32_t i = 0; i < l.piece_count; i++)
+        memcpy(bytes + l.pieces[i].offset, l.pieces[i].bytes, l.pieces[i].len);
+    for (uint32_t i = 0; i < tail_count; i++)
+        memcpy(bytes + tail[i].offset, tail[i].bytes, tail[i].len);
+    struct sl_file file = memory_file(bytes, l.file_size);
+    real_pread = sl_io.pread;
+    reads = read_to_fail = 0;
+    sl_io.pread = counted_pread;
+    int code = sl_zip_open(&file, 0, file.size, &arena, &zip, &err);
+    sl_io.pread = real_pread;
+    assert_int_equal(code, 0);
+    assert_int_equal(zip.count, COUNT + 3);
+    assert_true(reads < 40);
+    free(bytes);
+    sl_arena_free(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +281,8 @@ int main(void)
         cmocka_unit_test(a_file_cut_at_any_length_is_refused),
         cmocka_unit_test(a_changed_pickle_is_found_by_its_checksum),
         cmocka_unit_test(a_full_arena_is_told_as_memory),
+        cmocka_unit_test(any_read_may_fail),
+        cmocka_unit_test(headers_are_read_in_few_large_reads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
