@@ -190,7 +190,7 @@ static int replicas_make(struct sl_run *r, struct check *v, struct sl_error *err
     const struct sl_layout *l = v->layout;
     v->replicas = SL_ARENA_NEW(&r->arena, struct replica, l ? l->slice_count : 0);
     if (!v->replicas)
-        return sl_fail_memory(err, l->slice_count * sizeof *v->replicas);
+        return sl_fail_memory(err, (l ? l->slice_count : 0) * sizeof *v->replicas);
     for (size_t p = 0; l && p < l->param_count; p++)
         for (size_t i = l->param_first[p]; i < l->param_first[p + 1]; i++)
             for (size_t k = l->param_first[p]; k < i; k++)
@@ -311,16 +311,31 @@ static int finish(struct sl_run *r, struct check *v, struct sl_error *err)
     return c->verdict ? SL_OK : sl_fail_memory(err, 256);
 }
 
+/* What the workers will report as moved. */
+static uint64_t replica_bytes(const struct check *v)
+{
+    uint64_t bytes = 0, count;
+    for (size_t i = 0; i < v->replica_count; i++) {
+        const struct sl_slice *a = &v->layout->slices[v->replicas[i].first], *b = &v->layout->slices[v->replicas[i].other];
+        const struct sl_copy copy = copy_of(v->layout, a, b);
+        if (sl_shape_count(copy.count, copy.ndim, &count))
+            bytes += count * sl_dtype_size(v->layout->tensors[b->tensor].dtype);
+    }
+    return bytes;
+}
+
 static int body(struct sl_run *r, struct sl_error *err)
 {
     struct check *v = r->job;
     int code = SL_OK;
-    sl_run_phase(r, SL_PHASE_VERIFY, r->check.bytes_total, v->tensor_count + v->replica_count);
+    sl_run_phase(r, SL_PHASE_VERIFY, r->check.bytes_total, v->tensor_count);
     if (v->deep) {
         code = sl_run_each(r, v->tensor_count, check_tensor, err);
         r->check.bytes_read = atomic_load(&r->read_bytes);      /* replicas read some of it again */
-        if (!code)
+        if (!code) {
+            sl_run_phase(r, SL_PHASE_VERIFY, replica_bytes(v), v->replica_count);
             code = sl_run_each(r, v->replica_count, check_replica, err);
+        }
         if (!code)
             code = sl_ckpt_unchanged(v->c, err);
     }

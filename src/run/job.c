@@ -54,7 +54,6 @@ void sl_run_result_init(struct sl_run *r, size_t index, const struct sl_result *
 {
     struct sl_result *pending = (struct sl_result *)(uintptr_t)atomic_load(&r->results[index]);
     *pending = *result;
-    pending->status = SL_RESULT_PENDING;
     pending->first_different = UINT64_MAX;
 }
 

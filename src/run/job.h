@@ -76,8 +76,8 @@ struct sl_run {
     bool started;
 };
 
-/* A run with `count` results, all pending: fill them in with sl_run_result_init. options
- * may be NULL; its report text is copied. */
+/* A run with `count` results, all pending: fill them in with sl_run_result_init, with the
+ * status they begin with. options may be NULL; its report text is copied. */
 int sl_run_new(const struct sl_run_options *options, size_t count, struct sl_run **out,
                struct sl_error *err);
 void sl_run_result_init(struct sl_run *r, size_t index, const struct sl_result *result);

@@ -212,9 +212,13 @@ static void place_first(const struct compare *v, const struct sl_sums *s, struct
 
 static void result_fill(const struct compare *v, const struct sl_sums *s, struct sl_result *out)
 {
-    out->status = s->different ? SL_RESULT_DIFFERENT : SL_RESULT_EQUAL;
+    /* elements that one side does not hold (a rank is missing) are not equal */
+    uint64_t all = 0;
+    const uint64_t held = s->count;
+    const uint64_t missing = sl_shape_count(out->shape, out->ndim, &all) && all > held ? all - held : 0;
+    out->status = s->different || missing ? SL_RESULT_DIFFERENT : SL_RESULT_EQUAL;
     out->stats.count = s->count;
-    out->different = s->different;
+    out->different = s->different + missing;
     out->first_different = s->first;
     if (s->first != UINT64_MAX)
         place_first(v, s, out);
@@ -305,24 +309,20 @@ static struct sl_result result_of(const struct sl_layout *l, uint32_t param, enu
     return out;
 }
 
-static bool is_listed(const uint32_t *list, size_t count, uint32_t param)
-{
-    for (size_t i = 0; i < count; i++)
-        if (list[i] == param)
-            return true;
-    return false;
-}
-
 /* Params that are compared first, then those that can't be. */
 static int results_make(struct sl_run *r, struct compare *v, struct sl_error *err)
 {
     const struct sl_comparison *c = &v->c;
     v->params = SL_ARENA_NEW(&r->arena, uint32_t, v->la->param_count);
-    if (!v->params)
+    bool *listed = SL_ARENA_NEW(&r->arena, bool, v->la->param_count);
+    if (!v->params || !listed)
         return sl_fail_memory(err, v->la->param_count * sizeof *v->params);
+    for (size_t i = 0; i < c->only_a_count; i++)
+        listed[c->only_a[i]] = true;
+    for (size_t i = 0; i < c->shape_differs_count; i++)
+        listed[c->shape_differs[i]] = true;
     for (uint32_t i = 0; i < v->la->param_count; i++)
-        if (v->la->param_first[i + 1] > v->la->param_first[i] && !is_listed(c->only_a, c->only_a_count, i) &&
-            !is_listed(c->shape_differs, c->shape_differs_count, i))
+        if (v->la->param_first[i + 1] > v->la->param_first[i] && !listed[i])
             v->params[v->param_count++] = i;
     size_t at = 0;
     struct sl_result result;
