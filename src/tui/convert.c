@@ -12,7 +12,7 @@ enum field_effect { EFFECT_NONE, EFFECT_PLAN, EFFECT_REOPEN };
 struct choice { const char *word, *title; };    /* word: as on the command line */
 
 static const struct choice formats[] = {
-    { "hf", "Hugging Face" }, { "hf-bin", "HF .bin" }, { "pt", "one .pt" }, { "megatron", "Megatron" }, { "torch_dist", "torch_dist" }, { 0 },
+    { "hf", "HF" }, { "hf-bin", "HF-bin" }, { "pt", "pt" }, { "megatron", "Megatron" }, { "torch_dist", "torch_dist" }, { 0 },
 };
 static const enum sl_format format_codes[] = { SL_TO_HF, SL_TO_HF_BIN, SL_TO_PT, SL_TO_MEGATRON, SL_TO_TORCH_DIST };
 static const struct choice dtypes[] = { { "keep", "keep" }, { "bf16", "bf16" }, { "fp16", "fp16" }, { "fp32", "fp32" }, { 0 } };
@@ -36,7 +36,7 @@ static const struct field_row fields[FIELD_COUNT] = {
                     "Facts that the checkpoint does not tell, e.g. kv_channels=64 num_query_groups=8" },
     [FIELD_HF_CONFIG] = { "hf-config", FIELD_TEXT, EFFECT_REOPEN, NULL, "--hf-config", "",
                           "A folder with config.json and tokenizer files to carry along; its vocab_size trims the padding." },
-    [FIELD_FORMAT] = { "target", FIELD_CHOICE, EFFECT_PLAN, formats, "--to", "", "What is made. One that cannot be made says why below." },
+    [FIELD_FORMAT] = { "target", FIELD_CHOICE, EFFECT_PLAN, formats, "--to", "", "HF: Hugging Face safetensors. What cannot be made of this source says why above." },
     [FIELD_DTYPE] = { "dtype", FIELD_CHOICE, EFFECT_PLAN, dtypes, "--dtype", "", "keep: the bytes stay as they are, no rounding anywhere." },
     [FIELD_PLACE] = { "place", FIELD_TEXT, EFFECT_PLAN, NULL, NULL, "", "The new folder. It gets its name only when it is whole and verified." },
     [FIELD_EXISTS] = { "if it exists", FIELD_CHOICE, EFFECT_NONE, existings, NULL, "",
@@ -330,7 +330,10 @@ static int checks_of(struct app *app, struct check *c)
         check_set(&c[n++], app->plan_state == PLAN_FAILED ? '!' : '.', app->plan_state == PLAN_FAILED ? "no plan: see above" : "planning");
         return n;
     }
-    check_set(&c[n++], '=', "%s", p->info->proof ? p->info->proof : "the plan is proved");
+    if (app->canvas.cols >= 120)
+        check_set(&c[n++], '=', "%s", p->info->proof ? p->info->proof : "the plan is proved");
+    else
+        check_set(&c[n++], '=', "proved: each of %zu target tensors is written once and whole", p->info->target_count);
     if (!*app->convert.text[FIELD_PLACE])
         check_set(&c[n++], '!', "no place is chosen");
     else if (p->exists)

@@ -101,10 +101,10 @@ static void format(const struct app *app, struct fact *f)
     const struct sl_checkpoint_info *i = app->opened->info;
     struct text t = TEXT(f);
     add(&t, "%s", sl_container_name(i->container));
-    if (i->names)
-        add(&t, ", %s names", i->names);
     for (size_t d = 0; d < i->dtype_count && d < 3; d++)
         add(&t, ", %s", sl_dtype_label(i->dtypes[d].dtype));
+    if (i->names)
+        add(&t, ", %s names", i->names);
 }
 
 static void layout(const struct app *app, struct fact *f)
@@ -131,7 +131,7 @@ static void size(const struct app *app, struct fact *f)
     uint64_t files = 0;
     for (size_t k = 0; k < i->file_count; k++)
         files += i->files[k].size;
-    add(&t, "%s on disk, weights %s", sl_text_bytes(files, disk, sizeof disk),
+    add(&t, "%s disk, %s weights", sl_text_bytes(files, disk, sizeof disk),
         sl_text_bytes(i->unique_bytes ? i->unique_bytes : i->bytes, unique, sizeof unique));
 }
 
@@ -158,8 +158,7 @@ static void tensors(const struct app *app, struct fact *f)
 {
     const struct sl_checkpoint_info *i = app->opened->info;
     struct text t = TEXT(f);
-    add(&t, "%zu, in %zu pieces", i->tensors, sl_tensor_count(app->opened->ck));
-    add(&t, ", %zu piece%s of evidence", i->evidence_count, i->evidence_count == 1 ? "" : "s");
+    add(&t, "%zu in %zu pieces", i->tensors, sl_tensor_count(app->opened->ck));
 }
 
 static bool is_dense(const struct app *app) { return app->opened->info->moe == NULL; }

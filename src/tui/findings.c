@@ -59,10 +59,12 @@ char rank_sign(const struct app *app, const struct sl_rank *rank)
     }
 }
 
-/* A tensor that a finding names takes its sign. */
+/* A tensor that a finding names takes its sign; worst findings stand first. */
+#define FINDINGS_LOOKED_AT 256
 static char named_sign(const struct app *app, const char *name)
 {
-    for (size_t i = 0; i < finding_count(app); i++) {
+    size_t count = finding_count(app) < FINDINGS_LOOKED_AT ? finding_count(app) : FINDINGS_LOOKED_AT;
+    for (size_t i = 0; i < count; i++) {
         const struct sl_problem *p = finding_at(app, i);
         if (p->severity > SL_NOTE && p->where && strcmp(p->where, name) == 0)
             return severity_sign(p->severity);
@@ -85,7 +87,8 @@ char logical_sign(const struct app *app, size_t logical)
 {
     const struct sl_logical *l = sl_logical_at(app->opened->ck, logical);
     const struct stats_result *s = stats_of(app, (ptrdiff_t)logical);
-    char sign = l->odd ? '~' : named_sign(app, l->name);
+    bool weight = l->piece_count && !(sl_tensor_at(app->opened->ck, l->pieces[0])->flags & (SL_TENSOR_EXTRA | SL_TENSOR_OPTIMIZER));
+    char sign = l->odd && weight ? '~' : named_sign(app, l->name);
     if (sign != ' ')
         return sign;
     if (s && s->done && (s->whole.nan || s->whole.inf))

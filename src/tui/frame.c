@@ -27,8 +27,10 @@ static void draw_title(struct app *app, struct pane p)
     int tail_width = text_cells(p.canvas, tail) + 3, room = right - col - 2;
     if (p.cols < 60)
         tail_width = 0;
-    if (tail_width > room / 2)
-        tail_width = room / 2;
+    int path = text_cells(p.canvas, sl_printable(app->options->path, (char[512]){ 0 }, 512));
+    int most = room - path > room / 2 ? room - path : room / 2;
+    if (tail_width > most)
+        tail_width = most;
     col += pane_name(p, 0, col, room - tail_width, STYLE_TITLE, app->options->path);
     if (tail_width > 3) {
         col += pane_text(p, 0, col, STYLE_TITLE, " > ");
@@ -56,7 +58,7 @@ static void draw_bar(struct app *app, struct pane p)
         snprintf(word, sizeof word, " %s", key_rows[i].word);
         const char *key = key_label(key_rows[i].key, name, sizeof name);
         int width = (int)(strlen(key) + strlen(word)) + (p.cols >= 120 ? 3 : 2);
-        if (right - width < (p.cols >= 120 ? 86 : p.cols >= 70 ? 50 : 30))
+        if (right - width < (p.cols >= 120 ? 86 : p.cols >= 70 ? 46 : 30))
             break;
         right -= width;
         bar_word(p, right + (p.cols >= 120 ? 2 : 1), key, word);

@@ -67,7 +67,7 @@ const struct key_row key_rows[] = {
     { 'a', 0, ON_REPORT, BAR_SCREEN, "all/worst", "All results, or only those that need a look",
       "a shows all results of a report: press 7", act_report_all },
     /* everywhere */
-    { 'f', 0, EVERYWHERE, BAR_RIGHT, "finding", "Next finding, from any screen", NULL, act_next_finding },
+    { 'f', 0, EVERYWHERE, BAR_RIGHT, "fault", "Next finding, from any screen", NULL, act_next_finding },
     { 'F', 0, EVERYWHERE, BAR_NO, "", "Previous finding", NULL, act_previous_finding },
     { '/', 0, ON_TENSORS | ON_MAP, BAR_RIGHT, "search",
       "Search as you type: qkv !fault dtype:bf16 layer:3-5 split:tp kind:norm shape:64x* bytes>1M",

@@ -214,7 +214,7 @@ static int draw_strip(struct app *app, struct pane p, int row, const struct sl_p
         pane_text(p, row, 11 + i, STYLE_ACCENT, (char[]){ letter, '\0' });
     }
     pane_textw(p, row, 0, 10, STYLE_HEAD, axis == 0 ? "rows" : axis == 1 ? "columns" : "axis");
-    pane_printf(p, row + 1, 11, STYLE_DIM, "one letter is %lld %s, named by its piece", (long long)block, axis == 0 ? "rows" : "columns");
+    pane_printf(p, row + 1, 11, STYLE_DIM, "one letter is %lld %s%s, named by its piece", (long long)block, axis == 0 ? "row" : "column", block == 1 ? "" : "s");
     return row + 2;
 }
 
@@ -272,7 +272,7 @@ static void draw_target(struct app *app, struct pane p, const struct planned *pl
                 (unsigned long long)t->offset);
     pane_printf(p, 2, 0, STYLE_TEXT, "rule %s, %zu piece%s:  source elements -> target elements", t->rule, m->piece_total,
                 m->piece_total == 1 ? "" : "s");
-    int rest = p.rows - 3, foot = rest > 9 ? 5 : rest > 6 ? 3 : 0, rows = rest - foot;
+    int rest = p.rows - 3, foot = rest >= 12 ? 6 : rest >= 8 ? 4 : rest >= 5 ? 2 : 0, rows = rest - foot;
     int last = (int)m->piece_count - rows;
     if (m->scroll > last)
         m->scroll = last > 0 ? last : 0;
@@ -291,7 +291,7 @@ static void draw_target(struct app *app, struct pane p, const struct planned *pl
     if (!foot)
         return;
     int row = 3 + used;
-    if (foot > 3)
+    if (foot >= 4)
         row = draw_strip(app, p, row, t);
     draw_ledger(app, p, row, t, plan->info);
 }
@@ -387,9 +387,8 @@ static void draw_status(struct app *app, struct pane p, const struct planned *pl
 {
     char bytes[32];
     (void)app;
-    int col = pane_printf(p, 0, 0, STYLE_GOOD, "= all %zu targets have a full recipe", plan->info->target_count);
-    pane_printf(p, 0, col, STYLE_TEXT, "  %zu pieces  %zu left out  %s  nothing is written", plan->info->pieces, plan->info->left_out_count,
-                sl_text_bytes(plan->info->write_bytes, bytes, sizeof bytes));
+    int col = pane_printf(p, 0, 0, STYLE_GOOD, "= all %zu targets have a full recipe, nothing is written", plan->info->target_count);
+    pane_printf(p, 0, col, STYLE_TEXT, "  %s, %zu left out", sl_text_bytes(plan->info->write_bytes, bytes, sizeof bytes), plan->info->left_out_count);
 }
 
 static void draw_no_plan(struct app *app, struct pane p)
@@ -428,7 +427,7 @@ static void draw(struct app *app, struct pane p)
     p = pane_part(p, 0, p.cols > 30, p.rows, p.cols - 2 * (p.cols > 30));
     if (p.rows > 4)
         draw_tabs(app, pane_take(&p, 1));
-    int rows = p.rows > 10 ? p.rows * 2 / 5 : p.rows;
+    int rows = p.rows > 10 ? (p.rows > 20 ? p.rows * 2 / 5 : 4) : p.rows;
     draw_list(app, pane_take(&p, rows), false);
     if (p.rows > 3) {
         pane_rule(pane_take(&p, 1), 0);

@@ -75,7 +75,8 @@ static int draw_places(struct app *app, struct pane p, bool legend)
     else
         snprintf(text, sizeof text, "%llu tensors, %s", (unsigned long long)r->tensors, sl_text_bytes(r->bytes, bytes, sizeof bytes));
     col += pane_text(p, used, col, STYLE_TEXT, text) + 2;
-    pane_name(p, used, col, p.cols - col, STYLE_DIM, r->path);
+    if (p.cols - col >= 14)
+        pane_name(p, used, col, p.cols - col, STYLE_DIM, r->path);
     if (legend)
         draw_legend(app, p, used + 1);
     return used + 1;
@@ -147,7 +148,7 @@ static size_t count_config(const struct app *app) { return app->opened->info->co
 static const struct { const char *title; void (*draw)(struct app *, struct pane, int); size_t (*count)(const struct app *); } panels[] = {
     [PANEL_FINDING] = { "findings", panel_finding, count_findings },
     [PANEL_EVIDENCE] = { "evidence", draw_evidence, count_evidence },
-    [PANEL_CONFIG] = { "hyperparameters", draw_config, count_config },
+    [PANEL_CONFIG] = { "settings", draw_config, count_config },
 };
 
 static int draw_panel_head(struct app *app, struct pane p)

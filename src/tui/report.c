@@ -75,7 +75,8 @@ static int draw_summary(struct app *app, struct pane p, const struct sl_job *job
                 duration_text(s->seconds, b, sizeof b), rate_text(s->bytes_per_second, c, sizeof c),
                 sl_text_bytes(s->peak_memory_bytes, (char[32]){ 0 }, 32));
     pane_text(p, row, 0, STYLE_HEAD, "verified");
-    pane_textw(p, row++, 9, p.cols - 9, STYLE_TEXT, s->verify ? s->verify : "no");
+    int wrapped = pane_wrap(pane_part(p, row, 9, p.rows > 14 ? 2 : 1, p.cols - 9), 0, 0, STYLE_TEXT, s->verify ? s->verify : "no");
+    row += wrapped > 0 ? wrapped : 1;
     pane_text(p, row, 0, STYLE_HEAD, "report");
     pane_name(p, row++, 9, p.cols - 9, STYLE_TEXT, s->report ? s->report : "not written; w saves it");
     return row;
@@ -94,7 +95,7 @@ static struct columns columns_of(int cols)
 {
     struct columns c = { .odd = cols - 9 };
     c.bytes = cols >= 50 ? c.odd - 11 : 0;
-    c.checksum = cols >= 76 ? c.bytes - 10 : 0;
+    c.checksum = cols >= 90 ? c.bytes - 10 : 0;
     c.shape = cols >= 64 ? (c.checksum ? c.checksum : c.bytes) - 14 : 0;
     int left = c.shape ? c.shape : c.bytes ? c.bytes : c.odd;
     if (cols >= 120) {

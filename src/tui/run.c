@@ -190,9 +190,10 @@ static void draw_overall(struct app *app, struct pane p)
     snprintf(a, sizeof a, "%d%%", (int)(part * 100));
     pane_right(p, 0, p.cols, STYLE_TEXT, a);
     pane_text(p, 1, 0, STYLE_HEAD, "bytes");
-    int col = 9 + pane_printf(p, 1, 9, STYLE_TEXT, "%s of %s", sl_text_bytes(g->bytes_done, a, sizeof a), sl_text_bytes(g->bytes_total, b, sizeof b));
-    pane_printf(p, 1, col, STYLE_TEXT, "   tensors %llu of %llu   verified %llu", (unsigned long long)g->tensors_done,
-                (unsigned long long)g->tensors_total, (unsigned long long)g->verified);
+    uint64_t all = r->state == RUN_DONE ? r->plan.info->write_bytes : g->bytes_total, so_far = r->state == RUN_DONE ? all : g->bytes_done;
+    uint64_t tensors = r->state == RUN_DONE ? r->seen_count : g->tensors_done;
+    int col = 9 + pane_printf(p, 1, 9, STYLE_TEXT, "%s of %s", sl_text_bytes(so_far, a, sizeof a), sl_text_bytes(all, b, sizeof b));
+    pane_printf(p, 1, col, STYLE_TEXT, "   tensors %llu of %zu   verified %llu", (unsigned long long)tensors, r->seen_count, (unsigned long long)g->verified);
     pane_text(p, 2, 0, STYLE_HEAD, "speed");
     double seconds = g->seconds > 0 ? g->seconds : 1e9;
     left_text(r, left, sizeof left);
@@ -309,11 +310,11 @@ static void draw_status(struct app *app, struct pane p)
     char sign = r->progress.mismatched ? '!' : states[r->state].sign;
     int col = pane_printf(p, 0, 0, sign_style(sign), "%c %s", sign, r->stopping && r->state == RUN_GOING ? "STOPPING" : states[r->state].word);
     col += pane_printf(p, 0, col, r->progress.mismatched ? STYLE_BAD : STYLE_TEXT, "  %llu of %llu verified, %llu mismatch",
-                       (unsigned long long)r->progress.verified, (unsigned long long)r->progress.tensors_total, (unsigned long long)r->progress.mismatched);
+                       (unsigned long long)r->progress.verified, (unsigned long long)r->seen_count, (unsigned long long)r->progress.mismatched);
     snprintf(took, sizeof took, "%s", duration_text(r->progress.seconds, (char[32]){ 0 }, 32));
-    pane_printf(p, 0, col, STYLE_TEXT, "  elapsed %s", took);
+    pane_printf(p, 0, col, STYLE_TEXT, "  %s", took);
     if (r->plan.info && r->plan.info->target)
-        pane_name(p, 0, col + 16, p.cols - col - 16, STYLE_DIM, r->plan.info->target);
+        pane_name(p, 0, col + 10, p.cols - col - 10, STYLE_DIM, r->plan.info->target);
 }
 
 static void draw_wide(struct app *app, struct pane p)

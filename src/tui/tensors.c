@@ -24,7 +24,7 @@ void tensors_ready(struct app *app)
     for (int m = 0; m < TREE_MODES; m++) {
         app->tensors.mode = (enum tree_mode)m;
         tree_signs(&app->opened->trees[m], leaf_sign, app);
-        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL ? 40 : 0);
+        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL ? 20 : 0);
     }
     app->tensors.mode = now;
     tensors_filter(app, app->tensors.filter);
@@ -92,7 +92,8 @@ static void draw_row(struct app *app, struct pane p, int row, const struct tree 
     if (n->leaf == TREE_NONE)
         pane_text(p, row, indent, STYLE_DIM, n->open || t->filtered ? "-" : "+");
     snprintf(name, sizeof name, n->leaf == TREE_NONE ? "%.*s (%u)" : "%.*s", (int)n->name_len, n->name, n->leaves);
-    pane_name(p, row, indent + 2, c.name - indent - 2, selected ? STYLE_SELECTED : n->leaf == TREE_NONE ? STYLE_HEAD : STYLE_TEXT, name);
+    int width = (n->leaf == TREE_NONE ? c.bytes - 10 : c.name) - indent - 2;
+    pane_name(p, row, indent + 2, width, selected ? STYLE_SELECTED : n->leaf == TREE_NONE ? STYLE_HEAD : STYLE_TEXT, name);
     if (c.dtype)
         pane_textw(p, row, c.dtype, 5, STYLE_DIM, r.dtype);
     if (c.shape)

@@ -5,7 +5,9 @@
 const char *duration_text(double seconds, char *out, size_t room)
 {
     unsigned long s = seconds > 0 && seconds < 1e9 ? (unsigned long)(seconds + 0.5) : 0;
-    if (s < 3600)
+    if (seconds >= 0 && seconds < 10)
+        snprintf(out, room, "%.1f s", seconds);
+    else if (s < 3600)
         snprintf(out, room, "%lu:%02lu", s / 60, s % 60);
     else
         snprintf(out, room, "%lu:%02lu:%02lu", s / 3600, s / 60 % 60, s % 60);

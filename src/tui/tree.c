@@ -176,6 +176,23 @@ static bool order_numbers(struct tree *t, uint32_t folder_id)
     return true;
 }
 
+/* A folder that holds one tensor is shown as that tensor: "linear_qkv.weight".
+ * Both parts stand side by side in the one name. */
+static void collapse(struct tree *t)
+{
+    for (uint32_t i = t->count; i-- > 1;) {
+        struct tree_node *n = &t->nodes[i];
+        if (t->mode != TREE_LOGICAL || n->leaf != TREE_NONE || n->leaves != 1)
+            continue;
+        struct tree_node *child = &t->nodes[n->first];
+        n->name_len = (uint32_t)strlen(n->name);
+        n->leaf = child->leaf;
+        n->first = n->last = TREE_NONE;
+        child->leaf = TREE_NONE;
+        child->leaves = 0;
+    }
+}
+
 bool tree_sort(struct tree *t, bool size_first)
 {
     struct sized *children = calloc(t->count, sizeof *children);
@@ -214,6 +231,8 @@ bool tree_build(struct tree *t, const struct sl_checkpoint *ck, enum tree_mode m
         if (n->leaf == TREE_NONE)
             good = order_numbers(t, i);
     }
+    if (good)
+        collapse(t);
     if (good)
         t->rows = calloc(t->count, sizeof *t->rows);
     t->built = good && t->rows;
