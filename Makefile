@@ -83,12 +83,13 @@ $(OUT)/gen/families_data.c: $(FAMILIES) src/model/embed.sh
 $(OUT)/gen/families_data.o: $(OUT)/gen/families_data.c
 	$(Q)$(CC) $(CFLAGS) -fPIC $(WARN) $(CPPFLAGS) -c $< -o $@
 
-# ---- tests: tests/ROOM/test_*.c, linked against that room and those above it ----
+# ---- tests: tests/ROOM/test_*.c, linked against that room and those above it; those of
+# the command line run the program and need only base ----
 
 upto = $(if $(filter $(1),$(firstword $(2))),$(firstword $(2)),$(firstword $(2)) $(call upto,$(1),$(wordlist 2,99,$(2))))
 define ROOM_TESTS
 TESTS_$(1) = $$(patsubst %.c,$(OUT)/%,$$(sort $$(wildcard tests/$(1)/test_*.c)))
-OBJS_$(1)  = $$(patsubst %.c,$(OUT)/%.o,$$(call room_srcs,$(call upto,$(1),$(ROOMS)))) \
+OBJS_$(1)  = $$(patsubst %.c,$(OUT)/%.o,$$(call room_srcs,$(call upto,$(if $(filter cli,$(1)),base,$(1)),$(ROOMS)))) \
              $$(if $$(filter model layout plan run api cli tui,$(1)),$(OUT)/gen/families_data.o)
 $$(TESTS_$(1)): $(OUT)/tests/$(1)/test_%: $(OUT)/tests/$(1)/test_%.o $$(OBJS_$(1)) $(if $(filter cli tui,$(1)),$(BIN))
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(OBJS_$(1)) $$(LDLIBS) -lcmocka $(if $(filter tui,$(1)),-lvterm -lutil)
@@ -120,6 +121,10 @@ asan:
 	$(Q)$(SUBMAKE) OUT=build-asan CFLAGS="$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined" check
 tsan:
 	$(Q)$(SUBMAKE) OUT=build-tsan CFLAGS="$(SANITIZE) -fsanitize=thread" test-base test-run test-api
+
+KILLS ?= 400
+torture: $(OUT)/tests/cli/test_kill
+	$(Q)SHARDLENS_KILLS=$(KILLS) SHARDLENS_TEST_SECONDS=7200 sh tests/run.sh $<
 
 FUZZ_SECONDS ?= 600
 FUZZ_BINS = $(FUZZ_SRCS:tests/fuzz/%.c=$(OUT)/tests/fuzz/%)
@@ -198,7 +203,7 @@ clean:
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check test asan tsan fuzz fuzz-run fuzz-smoke lint demo bench interop fixtures screenshots docs deps \
+.PHONY: all check test asan tsan torture fuzz fuzz-run fuzz-smoke lint demo bench interop fixtures screenshots docs deps \
         install uninstall clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:
