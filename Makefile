@@ -12,6 +12,7 @@
 # make test-ROOM   the tests of one room: base format checkpoint model layout plan run api cli tui
 # make asan        all tests under the address and undefined-behaviour sanitizers
 # make tsan        the tests of base, run and api under the thread sanitizer
+# make torture     conversions of every direction killed KILLS (400) times and resumed
 # make fuzz        every fuzz target for FUZZ_SECONDS (600) with libFuzzer; needs clang
 # make fuzz-smoke  the same, a few seconds each
 # make lint        include directions, banned functions, cppcheck, clang-tidy
