@@ -2,7 +2,8 @@
 # bench.sh: how long a conversion takes, beside a plain copy and a plain torch script.
 #
 # Makes a Megatron checkpoint (Llama, TP=2 PP=2, BENCH_SIZE = 2GB) and, RUNS (5) times in turn,
-# copies it, copies and syncs it, converts it with --verify none and --verify reread, and runs
+# copies it, copies and syncs it, converts it with --verify none and --verify reread, from
+# Hugging Face back to Megatron, from TP4 PP2 to TP2 PP4, compares the two, and runs
 # tests/bench/torch_convert.py where a Python with torch is found (BENCH_PYTHON, else that of make interop, else python3).
 # Prints medians, peak memory and ratios. Times are for files in the page cache, if memory
 # holds them; nothing is asserted: a number is a fact about one machine.
@@ -23,6 +24,11 @@ if [ ! -e "$source/made-$size" ]; then
     rm -rf "$source"
     "$lens" demo "$source" --family llama --tp 2 --pp 2 --size "$size" >/dev/null
     : >"$source/made-$size"
+fi
+if [ ! -e "$folder/hf/config.json" ] || [ "$source/made-$size" -nt "$folder/hf/config.json" ]; then
+    rm -rf "$folder/hf" "$folder/tp4pp2"
+    "$lens" convert "$source" "$folder/hf" --to hf --progress none >/dev/null 2>&1
+    "$lens" convert "$source" "$folder/tp4pp2" --to megatron --tp 4 --pp 2 --progress none >/dev/null 2>&1
 fi
 bytes=$(du -sb "$source" | cut -f1)
 free=$(df -B1 --output=avail "$folder" | tail -1)
@@ -46,7 +52,7 @@ once() {
 }
 
 "$lens" inspect "$source" >/dev/null
-cat "$source"/*/*/*.pt "$source"/*/*.pt >/dev/null 2>&1 || true    # into the page cache
+cat "$source"/*/*/*.pt "$folder"/hf/*.safetensors "$folder"/tp4pp2/*/*/*.pt >/dev/null 2>&1 || true    # into the page cache
 have_torch=0
 "$python" -c 'import torch' 2>/dev/null && have_torch=1
 i=0
@@ -55,6 +61,9 @@ while [ $i -lt "$runs" ]; do
     once cp-sync sh -c "cp -r '$source' '$folder/out' && sync -f '$folder/out'"
     once none "$lens" convert "$source" "$folder/out" --to hf --verify none --progress none
     once reread "$lens" convert "$source" "$folder/out" --to hf --verify reread --progress none
+    once to-megatron "$lens" convert "$folder/hf" "$folder/out" --to megatron --tp 2 --pp 2 --verify none --progress none
+    once reshard "$lens" convert "$folder/tp4pp2" "$folder/out" --to megatron --tp 2 --pp 4 --verify none --progress none
+    once verify "$lens" verify "$source" "$folder/hf" --progress none
     if [ $have_torch -eq 1 ]; then
         once torch "$python" tests/bench/torch_convert.py "$source" "$folder/out" || have_torch=0
     fi
@@ -106,6 +115,9 @@ row cp "cp -r"
 row cp-sync "cp -r, then sync"
 row none "convert --verify none"
 row reread "convert --verify reread"
+row to-megatron "HF -> Megatron TP2 PP2"
+row reshard "TP4 PP2 -> TP2 PP4"
+row verify "verify Megatron against HF"
 row torch "torch_convert.py"
 row inspect "inspect"
 if [ $have_torch -eq 1 ] && [ -s "$folder/times/torch" ]; then
