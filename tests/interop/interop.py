@@ -29,7 +29,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from hf_expect import hf_state, raw, write_hf_folder
-from megatron_tiny import Cut, Model, make_base, make_cut
+from megatron_tiny import (Cut, Model, build, dist_checkpointing, enter, make_base, make_cut, on_ranks, parallel_state,
+                           rank_folder, te_names)
 from merge import load_ranks, merge, shard_folder
 
 TOLERANCE = 1e-5                # of logits in fp32, against the Megatron model
@@ -377,9 +378,91 @@ def more_of(family, saves, work):
     for word, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16), ("fp32", torch.float32)):
         if dtype != model.dtype:
             convert(family, f"--dtype {word}", src, work, "--dtype", word, cast=dtype, compare=False)
+    into_megatron(family, saves, work)
     without_args(family, work)
     inspect(family, src)
     broken(family, src, work)
+
+
+# --- the other way: into Megatron ----------------------------------------------------------------------
+
+def rank_errors(rank, model, cut, base, src, te):
+    """Load this rank's file into Megatron's module of that rank, strictly, and compare with what Megatron itself
+    puts there from its own distributed checkpoint. Padding rows must be zero. Returns all ranks' complaints."""
+    enter(cut)
+    chunks, errors = build(model, cut), []
+    tp_rank, pp_rank = parallel_state.get_tensor_model_parallel_rank(), parallel_state.get_pipeline_model_parallel_rank()
+    place = rank_folder(cut, tp_rank, pp_rank)
+    names = ["model"] if len(chunks) == 1 else [f"model{i}" for i in range(len(chunks))]
+    truth = dist_checkpointing.load({n: c.sharded_state_dict(metadata={}) for n, c in zip(names, chunks)},
+                                    os.path.join(base, "dist"))
+    try:
+        content = torch.load(os.path.join(shard_folder(src), place, "model_optim_rng.pt"), weights_only=False)
+        assert content["checkpoint_version"] == 3.0, content["checkpoint_version"]
+        for key, value in dict(num_layers=model.layers, hidden_size=model.hidden, ffn_hidden_size=model.ffn,
+                               num_attention_heads=model.heads, kv_channels=model.head_dim,
+                               tensor_model_parallel_size=cut.tp, pipeline_model_parallel_size=cut.pp,
+                               padded_vocab_size=model.padded_vocab(cut.tp), swiglu=True, normalization="RMSNorm",
+                               untie_embeddings_and_output_weights=not model.tied).items():
+            assert getattr(content["args"], key, None) == value, f"args.{key} is {getattr(content['args'], key, None)!r}, not {value!r}"
+        for name, chunk in zip(names, chunks):
+            want = {k: v for k, v in truth[name].items() if isinstance(v, torch.Tensor)}
+            want = te_names(want) if te else want
+            have = {k: v for k, v in content[name].items() if not k.endswith("_extra_state")}
+            assert set(have) == set(want), f"{name}: names differ: {sorted(set(have) ^ set(want))[:4]}"
+            if not te:
+                chunk.load_state_dict(content[name], strict=True)
+            rows = model.padded_vocab(cut.tp) // cut.tp
+            real = max(0, min(rows, model.vocab - tp_rank * rows))
+            for key, tensor in have.items():
+                truth_here = want[key].clone()
+                if key in ("embedding.word_embeddings.weight", "output_layer.weight"):
+                    truth_here[real:] = 0
+                assert tensor.dtype == truth_here.dtype and tensor.shape == truth_here.shape, f"{key}: {tensor.dtype} {list(tensor.shape)}"
+                assert raw(tensor) == raw(truth_here), f"{name} {key} differs"
+    except Exception as e:
+        errors.append(f"{place}: {type(e).__name__} {e}")
+    everyone = [None] * cut.world
+    torch.distributed.all_gather_object(everyone, errors)
+    return [e for part in everyone for e in part]
+
+
+def into_megatron(family, saves, work):
+    model = family.model
+    hf = os.path.join(work, "hf_source", model.family)
+    os.makedirs(hf, exist_ok=True)
+    save_file(family.want, os.path.join(hf, "model.safetensors"), metadata={"format": "pt"})
+    shutil.copy(os.path.join(family.hf, "config.json"), hf)
+    half = model.layers - model.layers // 2
+    uneven = dict(first_stage=half) if model.layers % 2 else {}
+    layout = ("--pp-layout", f"{half},{model.layers - half}") if uneven else ()
+    cases = {"HF to tp1": (hf, Cut(), "local"), "HF to tp2 pp2": (hf, Cut(2, 2, **uneven), "local"),
+             "HF to tp2 te names": (hf, Cut(2), "te"), "tp2 pp2 to tp1 pp2": (saves["tp2 pp2"], Cut(1, 2, **uneven), "local")}
+    if model.groups == 2 and model.heads % 4 == 0:
+        cases["HF to tp4, 2 groups"] = (hf, Cut(4), "local")
+    if model.layers == 4:
+        cases["HF to tp1 pp2 vpp2"] = (hf, Cut(1, 2, vpp=2), "local")
+    for case, (src, cut, names) in cases.items():
+        row, dst = Row(model.family, case), os.path.join(work, "out", f"{model.family}-{case}".replace(" ", "_").replace(",", ""))
+        shutil.rmtree(dst, ignore_errors=True)
+        with Tally.check(row, "convert"):
+            lens("convert", src, dst, "--to", "megatron", "--tp", cut.tp, "--pp", cut.pp, "--vpp", cut.vpp, "--names", names,
+                 "--make-vocab-size-divisible-by", model.divisible_by, "--progress", "none", *(layout if cut.pp == 2 else ()))
+        if os.path.exists(dst):
+            with Tally.check(row, "every rank holds what Megatron puts there"):
+                errors = on_ranks(cut.world, rank_errors, model, cut, family.base, dst, names == "te")
+                assert not errors, "; ".join(errors[:3])
+            with Tally.check(row, "verify says equal"):
+                lens("verify", src, dst, "--progress", "none")
+        row.done()
+    for form, case in (("hf-bin", "to hf-bin"), ("pt", "to pt")):
+        row, dst = Row(model.family, case), os.path.join(work, "out", f"{model.family}-{form}" + (".pt" if form == "pt" else ""))
+        with Tally.check(row, "torch.load(weights_only=True), every tensor bit-equal"):
+            lens("convert", saves["tp2 pp2"], dst, "--to", form, "--progress", "none", "--force")
+            file = os.path.join(dst, "pytorch_model.bin") if form == "hf-bin" else dst
+            same_tensors(torch.load(file, weights_only=True), family.want)
+            torch.load(file, weights_only=True, mmap=True)
+        row.done()
 
 
 def without_args(family, work):
