@@ -40,7 +40,10 @@ export PKG_CONFIG_PATH="$root/usr/lib/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$root"
 cc=${CC:-cc}
 # the system's own libraries must not get the sysroot
 flags="-I$root/usr/include -L$root/usr/lib"
-test "$(pkg-config --cflags --libs shardlens | tr -s ' ' | sed 's/ *$//')" = "$flags -lshardlens"
+told=$(pkg-config --cflags --libs shardlens)
+for flag in $flags -lshardlens; do
+    case " $told " in *" $flag "*) ;; *) echo "pkg-config does not say $flag but $told"; exit 1 ;; esac
+done
 # shellcheck disable=SC2086 # flags are words
 $cc -std=c11 -Wall -Wextra -Werror "$root/user.c" $flags -lshardlens -o "$root/user"
 LD_LIBRARY_PATH="$root/usr/lib" "$root/user" "$root/sample"
