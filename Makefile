@@ -19,6 +19,7 @@
 # make interop     real torch, Megatron and transformers against shardlens; needs Python and network
 # make bench       convert against cp and against a torch script; prints a table
 # make fixtures    write tests/fixtures/ again with real torch; needs Python
+# make golden      write tests/tui/golden/ and docs/keys.md again; then read the difference
 # make screenshots write screenshots/*.png again
 # make docs        write docs/shardlens.1 again from the program
 # make help        this list
@@ -90,7 +91,7 @@ $(OUT)/gen/families_data.o: $(OUT)/gen/families_data.c
 upto = $(if $(filter $(1),$(firstword $(2))),$(firstword $(2)),$(firstword $(2)) $(call upto,$(1),$(wordlist 2,99,$(2))))
 define ROOM_TESTS
 TESTS_$(1) = $$(patsubst %.c,$(OUT)/%,$$(sort $$(wildcard tests/$(1)/test_*.c)))
-OBJS_$(1)  = $$(patsubst %.c,$(OUT)/%.o,$$(call room_srcs,$(call upto,$(if $(filter cli,$(1)),base,$(1)),$(ROOMS)))) \
+OBJS_$(1)  = $$(patsubst %.c,$(OUT)/%.o,$$(call room_srcs,$(if $(filter tui,$(1)),$(LIB_ROOMS) tui,$(call upto,$(if $(filter cli,$(1)),base,$(1)),$(ROOMS))))) \
              $$(if $$(filter model layout plan run api cli tui,$(1)),$(OUT)/gen/families_data.o)
 $$(TESTS_$(1)): $(OUT)/tests/$(1)/test_%: $(OUT)/tests/$(1)/test_%.o $$(OBJS_$(1)) $(if $(filter cli tui,$(1)),$(BIN))
 	$$(Q)$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$< $$(OBJS_$(1)) $$(LDLIBS) -lcmocka $(if $(filter tui,$(1)),-lvterm -lutil)
@@ -159,6 +160,8 @@ $(OUT)/tests/bench/measure: tests/bench/measure.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) -o $@ $<
 
+golden: $(OUT)/tests/tui/test_screens
+	$(Q)SHARDLENS_GOLDEN=1 $(OUT)/tests/tui/test_screens
 interop: $(BIN)
 	$(Q)sh tests/interop/run.sh $(BIN)
 PYTHON ?= python3
@@ -204,7 +207,7 @@ clean:
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check test asan tsan torture fuzz fuzz-run fuzz-smoke lint demo bench interop fixtures screenshots docs deps \
+.PHONY: all check test asan tsan torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs deps \
         install uninstall clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:
