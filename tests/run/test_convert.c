@@ -128,8 +128,12 @@ static void the_report_goes_where_it_is_asked_to_go(void **state)
     free(text);
     assert_null(read_bytes(join(path, k.target, "shardlens-report.json"), &len));
 
-    o.report = "/dev/full";
     o.force = true;
+    o.report = join(path, k.target, "here.json");     /* a folder that is yet to be made */
+    case_must_work(&k, &o);
+    assert_true(sl_path_exists(path));
+
+    o.report = "/dev/full";
     struct sl_error err;
     assert_int_equal(case_run(&k, &o, &err), SL_WRITE);
     assert_string_equal(err.where, "/dev/full");

@@ -1,0 +1,61 @@
+/* convert.h: what the files of a conversion share.
+ *
+ *     convert.c   the order of work, one tensor, the run from lock to commit
+ *     outfile.c   output files: made, kept open, brought to the disk
+ *     reread.c    the target read back and compared
+ *     extras.c    what goes into the target beside tensors; the report
+ */
+#ifndef SL_RUN_CONVERT_H
+#define SL_RUN_CONVERT_H
+
+#include "run/job.h"
+#include "run/target.h"
+
+#include "base/io.h"
+
+struct out_file {
+    const char *path;
+    int fd;                                    /* -1 closed; fd and users guarded by files_lock */
+    unsigned users;
+};
+struct convert {
+    const struct sl_conversion *p;
+    struct sl_target target;
+    bool opened;                               /* target is */
+    uint32_t *order;                           /* of work: target tensors */
+    struct out_file *files;
+    unsigned open_files;
+    pthread_mutex_t files_lock;
+    atomic_uint_least64_t written;             /* tensors written or found whole */
+    uint32_t *crc;                             /* CRC-32 by target tensor, for torch files; NULL */
+};
+
+/* outfile.c. make_files only names them; each is then made by outfile_make. */
+int outfiles_name(struct sl_run *r, struct convert *v, struct sl_error *err);
+int outfiles_check_space(const struct convert *v, struct sl_error *err);
+int outfile_make(struct convert *v, size_t i, struct sl_error *err);
+/* Opens it if it is closed. outfile_give takes how the work on it ended, and returns that or
+ * what closing it says. */
+int outfile_take(struct convert *v, size_t i, struct sl_file *out, struct sl_error *err);
+int outfile_give(struct convert *v, size_t i, int code, struct sl_error *err);
+int outfiles_close(struct convert *v, int code, struct sl_error *err);
+/* Work of the sync phase: directory of a torch file, fsync, journal line. */
+int outfile_sync(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err);
+/* The directory of a torch file: pieces in the arena. */
+int outfile_tail(const struct convert *v, size_t i, struct sl_arena *arena, struct sl_torch_piece **tail,
+                 uint32_t *count, struct sl_error *err);
+int make_folder_of(const char *path, struct sl_error *err);
+
+/* Elements of t that go through a buffer at a time: whole rows, where they are not long. */
+uint64_t piece_of(const struct sl_tensor *t, size_t buffer_len);
+
+/* reread.c: by options.verify; sets the summary's words. */
+int reread(struct sl_run *r, struct convert *v, struct sl_error *err);
+
+/* extras.c */
+int extras_write(struct sl_run *r, struct convert *v, struct sl_error *err);
+/* The report, into the target or to a partial name (*part) beside the one asked for. */
+int report_write(struct sl_run *r, struct convert *v, const char **part, struct sl_error *err);
+int target_sync_folders(struct convert *v, struct sl_error *err);
+
+#endif
