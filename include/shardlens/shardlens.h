@@ -86,7 +86,7 @@ struct sl_checkpoint_info {
     uint64_t bytes;                /* of all tensors that are weights, as stored */
     uint64_t unique_bytes;         /* the same, replicas once */
     const struct sl_dtype_count *dtypes; size_t dtype_count;   /* of weights */
-    size_t tensors;                /* logical tensors: merged over ranks */
+    size_t tensors;                /* logical tensors that are weights: merged over ranks */
     const struct sl_file_info *files;    size_t file_count;
     const struct sl_setting *config;     size_t config_count;  /* Megatron names */
     struct sl_parallel parallel;
@@ -120,7 +120,8 @@ struct sl_logical {
     uint64_t bytes;                /* of the whole, once */
     enum sl_split split;
     int32_t split_axis;            /* axis cut over tp (or ep tp), -1 */
-    const char *split_text;        /* "tp dim0", "copy x4", "whole", "tp half" (gate|up) */
+    const char *split_text;        /* "tp dim0", "copy x4", "whole", "tp half" (gate|up);
+                                      "own x4": state that each rank keeps for itself */
     const char *odd;               /* why it could not be merged, NULL */
     const size_t *pieces; size_t piece_count;   /* indices for sl_tensor_at, by rank */
     const char *kind;              /* "attention", "mlp", "experts", "router", "norm",

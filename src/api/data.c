@@ -21,7 +21,8 @@ int sl_slices_index(struct sl_checkpoint *ck, struct sl_error *err)
         return SL_OK;
     size_t *first = SL_ARENA_NEW(&ck->arena, size_t, l->tensor_count + 2);
     uint32_t *order = SL_ARENA_NEW(&ck->arena, uint32_t, l->slice_count);
-    if (!first || !order)
+    ck->slices = SL_ARENA_NEW(&ck->arena, const struct sl_slice_info *, l->tensor_count);
+    if (!first || !order || !ck->slices)
         return sl_fail_memory(err, l->slice_count * sizeof *order);
     for (size_t i = 0; i < l->slice_count; i++)
         first[l->slices[i].tensor + 2]++;
@@ -52,10 +53,13 @@ static char *slice_text(struct sl_arena *arena, const struct sl_param *p, const 
     return text;
 }
 
-static int slices_fill(struct sl_checkpoint *ck, size_t tensor, struct sl_slice_info **out, size_t *count, struct sl_error *err)
+static int slices_fill(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out, size_t *count, struct sl_error *err)
 {
     const size_t first = ck->slice_first[tensor];
     *count = ck->slice_first[tensor + 1] - first;
+    *out = ck->slices[tensor];
+    if (*out)
+        return SL_OK;
     struct sl_slice_info *list = SL_ARENA_NEW(&ck->arena, struct sl_slice_info, *count);
     for (size_t i = 0; list && i < *count; i++) {
         const struct sl_slice *s = &ck->layout.slices[ck->slice_order[first + i]];
@@ -69,13 +73,14 @@ static int slices_fill(struct sl_checkpoint *ck, size_t tensor, struct sl_slice_
         if (!list[i].what)
             list = NULL;
     }
-    *out = list;
+    *out = ck->slices[tensor] = list;
     return list ? SL_OK : sl_fail_memory(err, *count * sizeof *list);
 }
 
 int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out, size_t *count, struct sl_error *err)
 {
-    struct sl_slice_info *list = NULL;
+    *out = NULL;
+    *count = 0;
     if (!ck->has_layout)
         return sl_fail(err, SL_UNSUPPORTED, ck->c->path, "no family is known for it, so its tensors can't be told apart");
     if (tensor >= ck->c->tensor_count)
@@ -83,9 +88,8 @@ int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_sl
     pthread_mutex_lock(&ck->lock);
     int code = sl_slices_index(ck, err);
     if (!code)
-        code = slices_fill(ck, tensor, &list, count, err);
+        code = slices_fill(ck, tensor, out, count, err);
     pthread_mutex_unlock(&ck->lock);
-    *out = list;
     return code;
 }
 

@@ -5,6 +5,7 @@
 #include <shardlens/shardlens.h>
 #include "base/arena.h"
 #include "base/map.h"
+#include "base/text.h"
 #include "layout/layout.h"
 #include "model/model.h"
 #include "plan/plan.h"
@@ -31,6 +32,9 @@ struct sl_checkpoint {
     bool hf_tried;
     uint32_t *slice_order;               /* slices by tensor */
     size_t *slice_first;                 /* tensor_count + 1 */
+    const struct sl_slice_info **slices; /* by tensor, as given out; NULL: not asked for yet */
+
+    const char *options;                 /* of opening, as words of a command line; "" */
 };
 
 struct sl_plan {
@@ -50,7 +54,9 @@ struct sl_job {
 
 /* logical.c: fills logicals and by_name. */
 int sl_logicals_make(struct sl_checkpoint *ck, struct sl_error *err);
-/* slices.c: slice_order and slice_first, once. */
+/* plans.c: " word", quoted where a shell would not take it as it stands. */
+void sl_shell_word(struct sl_buf *b, const char *word);
+/* data.c: slice_order and slice_first, once. */
 int sl_slices_index(struct sl_checkpoint *ck, struct sl_error *err);
 
 #endif

@@ -85,12 +85,7 @@ int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **out, str
     struct sl_job *job = job_new(ck);
     if (!job)
         return sl_fail_memory(err, sizeof *job);
-    for (size_t i = 0; i < ck->problems.count; i++) {
-        const struct sl_problem *p = &ck->problems.items[i];
-        const struct sl_problem_text more = { p->expected, p->cause, p->damage, p->next };
-        sl_problem_add(&job->problems, p->code, p->where, &more, "%s", p->message);
-        job->problems.items[job->problems.count - 1].severity = p->severity;
-    }
+    sl_problems_copy(&job->problems, &ck->problems);
     return job_give(job, sl_run_check(ck->c, ck->has_layout ? &ck->layout : NULL, ck->m, &job->problems, deep, &job->run, err), out);
 }
 

@@ -189,7 +189,10 @@ static void join_copies(struct sl_checkpoint *ck, struct merged *m)
         alike = alike && t->dtype == first->dtype && same_shape(t, first);
     }
     m->l.split_axis = -1;
-    if (m->count == 1) {
+    if (m->count > 1 && first->flags & (SL_TENSOR_OPTIMIZER | SL_TENSOR_EXTRA)) {
+        m->l.split = SL_WHOLE;           /* no weight: every rank keeps its own */
+        m->l.split_text = sl_arena_printf(&ck->arena, "own x%zu", m->count);
+    } else if (m->count == 1) {
         m->l.split = SL_WHOLE;
         m->l.split_text = "whole";
     } else if (m->rule && alike) {

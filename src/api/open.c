@@ -46,28 +46,41 @@ static int count_dtypes(struct sl_checkpoint *ck, struct sl_error *err)
     return SL_OK;
 }
 
-static void count_unique(struct sl_checkpoint *ck)
+/* Is it a second copy of a weight that another tensor holds (a tied embedding on the
+ * last stage)? seen: by param, whether one before holds it. */
+static bool is_replica(const struct sl_checkpoint *ck, const struct sl_logical *l, bool *seen)
 {
-    for (size_t i = 0; i < ck->logical_count; i++) {
+    const size_t tensor = l->pieces[0];
+    const size_t first = ck->slice_first[tensor], end = ck->slice_first[tensor + 1];
+    bool again = first < end;
+    for (size_t i = first; i < end; i++) {
+        const uint32_t param = ck->layout.slices[ck->slice_order[i]].param;
+        again = again && seen[param];
+        seen[param] = true;
+    }
+    return again;
+}
+
+/* Logical tensors that are weights, and their bytes, replicas once. */
+static int count_unique(struct sl_checkpoint *ck, struct sl_error *err)
+{
+    bool *seen = calloc(ck->layout.param_count + 1, sizeof *seen);
+    if (!seen)
+        return sl_fail_memory(err, ck->layout.param_count);
+    const int code = ck->has_layout ? sl_slices_index(ck, err) : SL_OK;
+    for (size_t i = 0; !code && i < ck->logical_count; i++) {
         const struct sl_logical *l = &ck->logicals[i];
-        if (strcmp(l->kind, "extra") && strcmp(l->kind, "optimizer"))
+        if (!is_weight(&ck->c->tensors[l->pieces[0]]))
+            continue;
+        ck->info.tensors++;
+        if (!ck->has_layout || !is_replica(ck, l, seen))
             ck->info.unique_bytes += l->bytes;
     }
+    free(seen);
+    return code;
 }
 
 /* ---- problems ----------------------------------------------------------------- */
-
-static int problems_copy(struct sl_problems *to, const struct sl_problems *from, struct sl_error *err)
-{
-    for (size_t i = 0; i < from->count; i++) {
-        const struct sl_problem *p = &from->items[i];
-        const struct sl_problem_text more = { p->expected, p->cause, p->damage, p->next };
-        sl_problem_add(to, p->code, p->where, &more, "%s", p->message);
-        to->items[to->count - 1].severity = p->severity;
-    }
-    (void)err;
-    return SL_OK;
-}
 
 /* What the layout had to leave out without a reason to: names no rule knows. */
 static void tell_unknown(struct sl_checkpoint *ck)
@@ -127,7 +140,6 @@ static void info_fill(struct sl_checkpoint *ck)
     info->evidence = m->evidence;
     info->evidence_count = m->evidence_count;
     info->params = m->params;
-    info->tensors = ck->logical_count;
     info->files = c->files;
     info->file_count = c->file_count;
     info->config = m->config;
@@ -163,6 +175,25 @@ static void rank_layers(struct sl_checkpoint *ck)
     }
 }
 
+/* What the checkpoint was opened with, for the command that a plan shows. */
+static int keep_options(struct sl_checkpoint *ck, const struct sl_open_options *o, struct sl_error *err)
+{
+    struct sl_buf b = { 0 };
+    const struct { const char *name, *value; } single[] = { { "--model", o->model }, { "--family-file", o->family_file } };
+    for (size_t i = 0; i < sizeof single / sizeof *single; i++)
+        if (single[i].value) {
+            sl_buf_printf(&b, " %s", single[i].name);
+            sl_shell_word(&b, single[i].value);
+        }
+    for (size_t i = 0; i < o->set_count; i++) {
+        sl_buf_str(&b, " --set");
+        sl_shell_word(&b, o->set[i]);
+    }
+    ck->options = b.failed ? NULL : sl_arena_str(&ck->arena, b.data ? b.data : "");
+    sl_buf_free(&b);
+    return ck->options ? SL_OK : sl_fail_memory(err, 256);
+}
+
 static int open_parts(struct sl_checkpoint *ck, const char *path, const struct sl_open_options *o, struct sl_error *err)
 {
     const struct sl_model_options mo = { .model = o->model, .set = o->set, .set_count = o->set_count, .hf_config = o->hf_config };
@@ -171,24 +202,25 @@ static int open_parts(struct sl_checkpoint *ck, const char *path, const struct s
         code = sl_ckpt_open(path, &ck->c, err);
     if (!code)
         code = sl_model_detect(ck->c, &ck->families, &mo, &ck->m, err);
-    if (!code)
-        code = problems_copy(&ck->problems, &ck->c->problems, err);
-    if (!code)
-        code = problems_copy(&ck->problems, &ck->m->problems, err);
     if (!code) {
+        sl_problems_copy(&ck->problems, &ck->c->problems);
+        sl_problems_copy(&ck->problems, &ck->m->problems);
         rank_layers(ck);
         add_layout(ck);
         code = sl_logicals_make(ck, err);
     }
     if (!code)
         code = count_dtypes(ck, err);
-    return code;
+    if (!code)
+        code = count_unique(ck, err);
+    return code ? code : keep_options(ck, o, err);
 }
 
 int sl_open(const char *path, const struct sl_open_options *options, struct sl_checkpoint **out, struct sl_error *err)
 {
     static const struct sl_open_options plain = { 0 };
     struct sl_checkpoint *ck = calloc(1, sizeof *ck);
+    *out = NULL;
     if (!ck)
         return sl_fail_memory(err, sizeof *ck);
     ck->problems.arena = &ck->arena;
@@ -198,7 +230,6 @@ int sl_open(const char *path, const struct sl_open_options *options, struct sl_c
         sl_close(ck);
         return code;
     }
-    count_unique(ck);
     info_fill(ck);
     *out = ck;
     return SL_OK;

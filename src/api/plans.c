@@ -112,8 +112,7 @@ static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, stru
 
 /* ---- info ------------------------------------------------------------------------ */
 
-/* A word of a command line, quoted where a shell would not take it as it stands. */
-static void add_word(struct sl_buf *b, const char *word)
+void sl_shell_word(struct sl_buf *b, const char *word)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
     if (*word && strspn(word, plain) == strlen(word)) {
@@ -134,8 +133,8 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
 {
     struct sl_buf b = { 0 };
     sl_buf_str(&b, "shardlens convert");
-    add_word(&b, plan->ck->c->path);
-    add_word(&b, dst ? dst : "DST");
+    sl_shell_word(&b, plan->ck->c->path);
+    sl_shell_word(&b, dst ? dst : "DST");
     sl_buf_printf(&b, " --to %s", format_row(o->format)->name);
     if (o->dtype)
         sl_buf_printf(&b, " --dtype %s", sl_dtype_name(o->dtype));
@@ -150,10 +149,12 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
             sl_buf_printf(&b, " --%s %lld", numbers[i].name, (long long)numbers[i].n);
     if (o->pp_layout) {
         sl_buf_str(&b, " --pp-layout");
-        add_word(&b, o->pp_layout);
+        sl_shell_word(&b, o->pp_layout);
     }
     if (o->names)
         sl_buf_printf(&b, " --names %s", o->names);
+    if (o->experts)
+        sl_buf_printf(&b, " --experts %s", o->experts);
     if (o->pad_last)
         sl_buf_str(&b, " --pad-with last");
     if (o->release)
@@ -162,8 +163,9 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
         sl_buf_printf(&b, " --iteration %lld", (long long)o->iteration);
     if (o->hf_config) {
         sl_buf_str(&b, " --hf-config");
-        add_word(&b, o->hf_config);
+        sl_shell_word(&b, o->hf_config);
     }
+    sl_buf_str(&b, plan->ck->options);
     char *text = b.failed ? NULL : sl_arena_str(&plan->arena, b.data);
     sl_buf_free(&b);
     return text;
@@ -281,19 +283,32 @@ static int plan_fill(struct sl_plan *plan, const char *dst, const struct sl_plan
     return info->command ? SL_OK : sl_fail_memory(err, 256);
 }
 
+/* What is made when nothing is said: one file for a name that ends like one, Hugging Face
+ * for a Megatron source; anything else must be stated. */
+static enum sl_format usual_format(const struct sl_checkpoint *ck, const char *dst)
+{
+    if (dst && (sl_text_ends(dst, ".pt") || sl_text_ends(dst, ".bin")))
+        return SL_TO_PT;
+    return ck->c->container == SL_MEGATRON_TORCH ? SL_TO_HF : SL_TO_AUTO;
+}
+
 int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan_options *options, struct sl_plan **out,
                  struct sl_error *err)
 {
     struct sl_want want;
+    struct sl_plan_options o = *options;
     struct sl_plan *plan = calloc(1, sizeof *plan);
+    *out = NULL;
     if (!plan)
         return sl_fail_memory(err, sizeof *plan);
     plan->ck = ck;
-    int code = want_fill(plan, options, &want, err);
+    if (o.format == SL_TO_AUTO)
+        o.format = usual_format(ck, dst);
+    int code = want_fill(plan, &o, &want, err);
     if (!code)
         code = sl_conversion_make(ck->c, ck->m, &want, &plan->p, err);
     if (!code)
-        code = plan_fill(plan, dst, options, err);
+        code = plan_fill(plan, dst, &o, err);
     if (code) {
         sl_plan_free(plan);
         return code;

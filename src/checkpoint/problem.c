@@ -251,6 +251,25 @@ void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
     sl_buf_free(&message);
 }
 
+void sl_problems_copy(struct sl_problems *p, const struct sl_problems *from)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        const struct sl_problem *f = &from->items[i];
+        if (!make_room(p))
+            return;
+        p->items[p->count++] = (struct sl_problem){
+            .severity = f->severity,
+            .code = f->code,
+            .where = keep(p->arena, f->where),
+            .message = keep(p->arena, f->message),
+            .expected = keep(p->arena, f->expected),
+            .cause = keep(p->arena, f->cause),
+            .damage = keep(p->arena, f->damage),
+            .next = keep(p->arena, f->next),
+        };
+    }
+}
+
 /* Counting sort by severity: stable, and no comparison function needs the place. */
 void sl_problems_sort(struct sl_problems *p)
 {

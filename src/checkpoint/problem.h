@@ -18,6 +18,8 @@ struct sl_problem_text { const char *expected, *cause, *damage, *next; };   /* N
 void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
                     const struct sl_problem_text *more, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* Adds copies of all of `from`, with their severities. */
+void sl_problems_copy(struct sl_problems *p, const struct sl_problems *from);
 /* Worst first, order of finding otherwise kept. */
 void sl_problems_sort(struct sl_problems *p);
 bool sl_problems_have(const struct sl_problems *p, enum sl_severity at_least);

@@ -1,0 +1,271 @@
+/* test_jobs.c: plans, and the jobs that run them: every byte of a conversion
+ * against what Megatron-core's own model gives Hugging Face. */
+#include "golden.h"
+
+#include "base/io.h"
+
+static char folder[256];
+
+static int begin(void **state)
+{
+    (void)state;
+    memset(&err, 0, sizeof err);
+    new_folder(folder, sizeof folder);
+    return 0;
+}
+static int end(void **state)
+{
+    (void)state;
+    return sl_folder_remove(folder, NULL);
+}
+#define IN_FOLDER(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+static const char *in(const char *name)
+{
+    static char paths[4][400];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static void box_is(const int64_t *lo, const int64_t *hi, int64_t r0, int64_t r1, int64_t c0, int64_t c1)
+{
+    assert_int_equal(lo[0], r0);
+    assert_int_equal(hi[0], r1);
+    assert_int_equal(lo[1], c0);
+    assert_int_equal(hi[1], c1);
+}
+
+/* q_proj of layer 2 is [56, 40]: heads 0 and 1 are group 0 on tp 0, heads 2 and 3 group 1 on tp 1,
+ * each in rows 0-27 of a shard of the second stage. */
+TEST(a_plan_tells_the_blocks_that_make_a_target)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, NULL);
+    const size_t q = target_named(plan, "model.layers.2.self_attn.q_proj.weight");
+    struct sl_piece_info p[4];
+    assert_int_equal(sl_plan_pieces(plan, q, p, 4), 2);
+    assert_int_equal(sl_plan_target(plan, q)->piece_count, 2);
+    for (int64_t tp = 0; tp < 2; tp++) {
+        box_is(p[tp].source_lo, p[tp].source_hi, 0, 28, 0, 40);
+        box_is(p[tp].target_lo, p[tp].target_hi, 28 * tp, 28 * tp + 28, 0, 40);
+        assert_string_equal(p[tp].param, "layers.2.attn.q");
+        assert_string_equal(p[tp].op, "copy");
+        assert_string_equal(p[tp].source_name, "decoder.layers.2.self_attention.linear_qkv.weight");
+        assert_string_equal(p[tp].source_file, tp ? "mp_rank_01_001/model_optim_rng.pt" : "mp_rank_00_001/model_optim_rng.pt");
+    }
+    size_t targets[8];
+    assert_int_equal(sl_plan_uses(plan, p[0].source, targets, 8), 3);
+    assert_int_equal(sl_plan_pieces(plan, sl_plan_info(plan)->target_count, p, 4), 0);
+    assert_null(sl_plan_target(plan, sl_plan_info(plan)->target_count));
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
+TEST(a_plan_counts_bytes_and_says_what_is_left_out)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, "/no where/hf");
+    const struct sl_plan_info *i = sl_plan_info(plan);
+    assert_int_equal(i->target_count, 3 * 9 + 3);
+    assert_int_equal(i->write_bytes, 2 * 45800);
+    assert_int_equal(i->read_bytes, 2 * 45800);
+    assert_string_equal(i->format_name, "hf");
+    assert_string_equal(i->command, "shardlens convert tests/fixtures/llama_tp2_pp2 '/no where/hf' --to hf");
+    assert_true(i->free_bytes > 0);
+    assert_true(strlen(i->hash) >= 16);
+    assert_non_null(strstr(i->proof, "exactly once"));
+    size_t padding = 0;
+    for (size_t k = 0; k < i->left_out_count; k++) {
+        assert_true(*i->left_out[k].why);
+        padding += strstr(i->left_out[k].why, "padding") != NULL;
+    }
+    assert_int_equal(padding, 2);
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
+TEST(the_usual_format_follows_from_source_and_name)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp1_pp1");
+    const struct sl_plan_options o = { .iteration = -1 };
+    struct sl_plan *plan;
+    assert_int_equal(sl_plan_make(ck, "/out", &o, &plan, &err), 0);
+    assert_int_equal(sl_plan_info(plan)->format, SL_TO_HF);
+    sl_plan_free(plan);
+    assert_int_equal(sl_plan_make(ck, "/out/weights.pt", &o, &plan, &err), 0);
+    assert_int_equal(sl_plan_info(plan)->format, SL_TO_PT);
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
+static void run_to_the_end(struct sl_job *job)
+{
+    if (sl_job_wait(job, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    struct sl_progress p;
+    sl_job_progress(job, &p);
+    assert_true(p.finished);
+    assert_true(sl_job_finished(job));
+}
+
+static struct sl_job *converted(struct sl_plan *plan)
+{
+    struct sl_job *job;
+    if (sl_convert_start(plan, NULL, &job, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    run_to_the_end(job);
+    return job;
+}
+
+/* Every tensor of the converted folder against the one of the expected file. */
+static void equal_to_expected(const char *made, const char *expected)
+{
+    struct sl_checkpoint *a = opened(made), *b = opened(expected);
+    assert_int_equal(sl_tensor_count(a), sl_tensor_count(b));
+    for (size_t i = 0; i < sl_tensor_count(a); i++) {
+        const struct sl_tensor *t = sl_tensor_at(a, i), *u = NULL;
+        size_t k = 0;
+        for (; k < sl_tensor_count(b); k++)
+            if (!strcmp(sl_tensor_at(b, k)->name, t->name))
+                break;
+        u = sl_tensor_at(b, k);
+        if (!u)
+            fail_msg("%s is not expected", t->name);
+        assert_int_equal(t->dtype, u->dtype);
+        assert_int_equal(t->ndim, u->ndim);
+        assert_memory_equal(t->shape, u->shape, t->ndim * sizeof *t->shape);
+        void *x = malloc(t->bytes), *y = malloc(u->bytes);
+        assert_int_equal(sl_tensor_read(a, i, 0, t->count, x, &err), 0);
+        assert_int_equal(sl_tensor_read(b, k, 0, u->count, y, &err), 0);
+        if (memcmp(x, y, t->bytes))
+            fail_msg("%s differs", t->name);
+        free(x);
+        free(y);
+    }
+    sl_close(a);
+    sl_close(b);
+}
+
+static const struct { const char *source, *family; } conversions[] = {
+    { "llama_tp1_pp1", "llama" }, { "llama_tp2_pp1", "llama" }, { "llama_tp4_pp1", "llama" }, { "llama_tp1_pp2", "llama" },
+    { "llama_tp2_pp2", "llama" }, { "llama_tp4_pp2", "llama" }, { "llama_te_tp2_pp1", "llama" }, { "llama_nozip_tp2_pp1", "llama" },
+    { "llama_views_tp2_pp1", "llama" }, { "llama_release_tp1_pp1", "llama" }, { "minicpm_tp1_pp1", "minicpm" },
+    { "minicpm_tp2_pp1", "minicpm" }, { "minicpm_tp1_pp2", "minicpm" }, { "minicpm_tp2_pp2", "minicpm" },
+    { "minicpm_vpp2_tp1_pp2", "minicpm" }, { "qkv_bias_tp2_pp1", "qkv_bias" },
+};
+
+TEST(every_fixture_becomes_what_megatron_core_says_hugging_face_must_get)
+{
+    for (size_t i = 0; i < sizeof conversions / sizeof *conversions; i++) {
+        char source[128], hf[128], expected[128];
+        print_message("%s\n", conversions[i].source);
+        snprintf(source, sizeof source, FIXTURES "%s", conversions[i].source);
+        snprintf(hf, sizeof hf, FIXTURES "%s.hf", conversions[i].family);
+        snprintf(expected, sizeof expected, FIXTURES "%s.expected.safetensors", conversions[i].family);
+        struct sl_checkpoint *ck = opened_with(source, &(struct sl_open_options){ .hf_config = hf });
+        struct sl_plan *plan = planned(ck, in(conversions[i].source));
+        struct sl_job *job = converted(plan);
+        const struct sl_summary *s = sl_job_summary(job);
+        assert_true(s->verified);
+        assert_int_equal(s->tensors, sl_plan_info(plan)->target_count);
+        assert_int_equal(s->bytes, sl_plan_info(plan)->write_bytes);
+        for (size_t k = 0; k < sl_result_count(job); k++)
+            assert_int_equal(sl_result_at(job, k)->status, SL_RESULT_VERIFIED);
+        assert_null(sl_result_at(job, sl_result_count(job)));
+        char *report = sl_job_report_json(job);
+        assert_non_null(strstr(report, "\"summary\""));
+        free(report);
+        sl_job_free(job);
+        sl_plan_free(plan);
+        sl_close(ck);
+        equal_to_expected(in(conversions[i].source), expected);
+    }
+}
+
+TEST(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not)
+{
+    struct sl_checkpoint *a = opened(FIXTURES "llama_tp4_pp2"), *b = opened(FIXTURES "llama_te_tp2_pp1");
+    struct sl_job *job;
+    assert_int_equal(sl_verify_start(a, b, NULL, &job, &err), 0);
+    run_to_the_end(job);
+    const struct sl_summary *s = sl_job_summary(job);
+    assert_int_equal(s->equal, 30);
+    assert_int_equal(s->different + s->only_a + s->only_b, 0);
+    sl_job_free(job);
+    sl_close(b);
+    b = opened(FIXTURES "minicpm_tp1_pp1");
+    assert_int_equal(sl_verify_start(a, b, NULL, &job, &err), 0);
+    run_to_the_end(job);
+    s = sl_job_summary(job);
+    assert_int_equal(s->equal, 0);
+    assert_true(s->different + s->only_a + s->only_b > 0);
+    sl_job_free(job);
+    sl_close(a);
+    sl_close(b);
+}
+
+TEST(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    for (int deep = 0; deep < 2; deep++) {
+        struct sl_job *job;
+        assert_int_equal(sl_check_start(ck, deep, &job, &err), 0);
+        run_to_the_end(job);
+        const struct sl_check_result *r = sl_check_result(job);
+        for (size_t i = 0; i < r->problem_count; i++)
+            assert_int_equal(r->problems[i].severity, SL_NOTE);
+        assert_int_equal(r->files_total, 4);
+        assert_int_equal(r->replicas_different, 0);
+        assert_int_equal(r->bytes_read > 0, deep);
+        if (!strstr(r->verdict, deep ? "= sound: 0 errors, 0 warnings" : "= headers agree: 0 errors, 0 warnings"))
+            fail_msg("%s", r->verdict);
+        sl_job_free(job);
+    }
+    sl_close(ck);
+}
+
+static void copy_rank(const char *rank)
+{
+    char from[256], to[400], bytes[70000];
+    snprintf(from, sizeof from, FIXTURES "llama_tp2_pp2/iter_0000010/%s/model_optim_rng.pt", rank);
+    snprintf(to, sizeof to, "%s/%s", folder, rank);
+    assert_int_equal(sl_folder_make(to, NULL), 0);
+    snprintf(to, sizeof to, "%s/%s/model_optim_rng.pt", folder, rank);
+    FILE *f = fopen(from, "rb");
+    const size_t len = fread(bytes, 1, sizeof bytes, f);
+    fclose(f);
+    write_text(to, bytes, len);
+}
+
+TEST(a_plan_without_a_rank_names_it)
+{
+    copy_rank("mp_rank_00_000");
+    copy_rank("mp_rank_01_000");
+    copy_rank("mp_rank_00_001");
+    struct sl_checkpoint *ck = opened(folder);
+    const struct sl_plan_options o = { .format = SL_TO_HF, .iteration = -1 };
+    struct sl_plan *plan;
+    assert_int_equal(sl_info(ck)->problems[0].severity, SL_ERROR);
+    assert_string_equal(sl_info(ck)->problems[0].code, "missing-rank");
+    assert_int_equal(sl_plan_make(ck, NULL, &o, &plan, &err), SL_INPUT);
+    assert_null(plan);
+    assert_says(err, "mp_rank_01_001");
+    assert_string_equal(logical(ck, "output_layer.weight")->odd, "shards of it are missing");
+    sl_close(ck);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ROW(a_plan_tells_the_blocks_that_make_a_target),
+        ROW(a_plan_counts_bytes_and_says_what_is_left_out),
+        ROW(the_usual_format_follows_from_source_and_name),
+        IN_FOLDER(every_fixture_becomes_what_megatron_core_says_hugging_face_must_get),
+        ROW(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not),
+        ROW(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read),
+        IN_FOLDER(a_plan_without_a_rank_names_it),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
