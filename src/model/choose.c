@@ -25,16 +25,16 @@ enum {
  * (Megatron-LM megatron/training/tokenizer, vocab_size_with_padding). */
 bool sl_vocab_fits(const struct sl_detector *d, int64_t vocab)
 {
-    int64_t rows = 0, step = 128, true_rows = 0;
-    if (sl_known_int(d, "vocab_size", &true_rows) && true_rows == vocab)
-        return true;
-    if (!sl_said_int(d, "padded_vocab_size", SL_BY_TENSORS, &rows))
+    int64_t rows = 0, step = 128, said = 0;
+    if (!sl_said_int(d, "padded_vocab_size", SL_BY_TENSORS, &rows) || vocab > rows)
         return false;
+    if (sl_known_int(d, "vocab_size", &said) && said == vocab)
+        return true;
     if (d->seen.dialect == SL_DIALECT_HF)
         return rows == vocab;
     (void)sl_known_int(d, "make_vocab_size_divisible_by", &step);
     step = step > 0 && step <= 65536 ? step * d->c->parallel.tp : 128;
-    return vocab <= rows && rows < vocab + step;
+    return rows < vocab + step;
 }
 
 static bool size_equals(const struct sl_detector *d, const char *key, int32_t wanted)

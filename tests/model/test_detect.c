@@ -1,0 +1,610 @@
+/* test_detect.c: what is told of real checkpoints of Megatron-core (tests/fixtures,
+ * whose README lists the sizes), and of checkpoints that exist only as headers. */
+#include "../base/testing.h"
+#include "made.h"
+
+#include "model/internal.h"
+
+static struct sl_families families;
+
+struct opened { struct sl_ckpt *c; struct sl_model *m; };
+
+static struct opened open_fixture(const char *name, const struct sl_model_options *options)
+{
+    char path[256];
+    struct opened o = {NULL, NULL};
+    struct sl_error err;
+    snprintf(path, sizeof path, "tests/fixtures/%s", name);
+    if (sl_ckpt_open(path, &o.c, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    if (sl_model_detect(o.c, &families, options, &o.m, &err))
+        fail_msg("%s: %s: %s", name, err.where, err.message);
+    return o;
+}
+
+static void shut(struct opened o)
+{
+    sl_model_free(o.m);
+    sl_ckpt_close(o.c);
+}
+
+static int64_t number(const struct sl_model *m, const char *key)
+{
+    int64_t value = -999;
+    if (!sl_model_int(m, key, &value))
+        fail_msg("%s is not known", key);
+    return value;
+}
+
+static bool has_problem(const struct sl_model *m, const char *code, const char *words)
+{
+    for (size_t i = 0; i < m->problems.count; i++)
+        if (!strcmp(m->problems.items[i].code, code) && (!words || strstr(m->problems.items[i].message, words)))
+            return true;
+    return false;
+}
+
+static bool has_evidence(const struct sl_model *m, const char *fact, const char *from)
+{
+    for (size_t i = 0; i < m->evidence_count; i++)
+        if (!strcmp(m->evidence[i].fact, fact) && !strcmp(m->evidence[i].from, from))
+            return true;
+    return false;
+}
+
+struct sizes { int64_t layers, hidden, ffn, heads, groups, head, vocab; bool tied; };
+static const struct sizes llama = {3, 40, 52, 4, 2, 14, 83, false};
+static const struct sizes minicpm = {4, 30, 44, 6, 2, 6, 71, true};
+static const struct sizes qkv_bias = {2, 24, 28, 4, 2, 8, 61, false};
+
+static void check_sizes(const struct sl_model *m, struct sizes s, int64_t padded)
+{
+    assert_int_equal(number(m, "num_layers"), s.layers);
+    assert_int_equal(number(m, "hidden_size"), s.hidden);
+    assert_int_equal(number(m, "ffn_hidden_size"), s.ffn);
+    assert_int_equal(number(m, "num_attention_heads"), s.heads);
+    assert_int_equal(number(m, "num_query_groups"), s.groups);
+    assert_int_equal(number(m, "kv_channels"), s.head);
+    assert_int_equal(m->vocab, s.vocab);
+    assert_int_equal(m->padded_vocab, padded);
+    assert_int_equal(sl_model_flag(m, "tied"), s.tied);
+    assert_true(sl_model_flag(m, "gated"));
+    assert_true(sl_model_flag(m, "gqa"));
+    assert_null(m->missing);
+}
+
+/* Weights of a decoder, by hand: embedding (and head), two norms, attention and MLP a layer, one norm. */
+static uint64_t params_by_hand(struct sizes s)
+{
+    const int64_t attention = 2 * s.hidden * s.heads * s.head + 2 * s.hidden * s.groups * s.head;
+    return (uint64_t)((s.tied ? 1 : 2) * s.vocab * s.hidden + s.hidden
+                      + s.layers * (2 * s.hidden + attention + 3 * s.hidden * s.ffn));
+}
+
+TEST(every_cut_of_the_llama_fixture_is_the_same_model)
+{
+    static const struct { const char *name; int64_t padded; const char *spec; } cuts[] = {
+        {"llama_tp1_pp1", 88, "local"}, {"llama_tp2_pp1", 96, "local"}, {"llama_tp4_pp1", 96, "local"},
+        {"llama_tp1_pp2", 88, "local"}, {"llama_tp2_pp2", 96, "local"}, {"llama_tp4_pp2", 96, "local"},
+        {"llama_te_tp2_pp1", 96, "te"}, {"llama_release_tp1_pp1", 88, "local"}, {"llama_nozip_tp2_pp1", 96, "local"},
+        {"llama_views_tp2_pp1", 96, "local"}};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        const struct opened o = open_fixture(cuts[i].name, NULL);
+        check_sizes(o.m, llama, cuts[i].padded);
+        assert_int_equal(o.m->dialect, SL_DIALECT_MEGATRON);
+        assert_string_equal(o.m->spec, cuts[i].spec);
+        assert_string_equal(o.m->family->name, "llama");
+        assert_int_equal(o.m->params, params_by_hand(llama));
+        assert_true(has_evidence(o.m, "num_layers=3", "tensor names"));
+        assert_true(has_evidence(o.m, "hidden_size=40", "tensor shapes"));
+        assert_true(has_evidence(o.m, "kv_channels=14", "args"));
+        assert_false(sl_problems_have(&o.m->problems, SL_WARNING));
+        shut(o);
+    }
+}
+
+TEST(every_cut_of_the_minicpm_fixture_is_the_same_model)
+{
+    static const struct { const char *name; int64_t padded; } cuts[] = {
+        {"minicpm_tp1_pp1", 71}, {"minicpm_tp2_pp1", 72}, {"minicpm_tp1_pp2", 71}, {"minicpm_tp2_pp2", 72},
+        {"minicpm_vpp2_tp1_pp2", 71}};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        const struct opened o = open_fixture(cuts[i].name, NULL);
+        check_sizes(o.m, minicpm, cuts[i].padded);
+        assert_string_equal(o.m->family->name, "minicpm");
+        assert_int_equal(o.m->confidence, SL_CERTAIN);
+        assert_true(has_evidence(o.m, "family=minicpm", "scale_emb (muP) is set"));
+        assert_int_equal(o.m->params, params_by_hand(minicpm));
+        shut(o);
+    }
+}
+
+TEST(layers_are_placed_stage_by_stage_and_chunk_by_chunk)
+{
+    struct opened o = open_fixture("llama_tp2_pp2", NULL);       /* uneven: layers 0, 1 and 2 */
+    assert_int_equal(sl_model_layer(o.m, 0, 0, 1), 1);
+    assert_int_equal(sl_model_layer(o.m, 1, 0, 0), 2);
+    assert_int_equal(sl_model_layer(o.m, 1, 0, 1), -1);
+    assert_int_equal(sl_model_layer(o.m, 2, 0, 0), -1);
+    shut(o);
+    o = open_fixture("minicpm_vpp2_tp1_pp2", NULL);              /* stage 0: 0 and 2, stage 1: 1 and 3 */
+    assert_int_equal(sl_model_layer(o.m, 0, 0, 0), 0);
+    assert_int_equal(sl_model_layer(o.m, 1, 0, 0), 1);
+    assert_int_equal(sl_model_layer(o.m, 0, 1, 0), 2);
+    assert_int_equal(sl_model_layer(o.m, 1, 1, 0), 3);
+    shut(o);
+}
+
+TEST(biases_on_q_k_and_v_are_seen)
+{
+    const struct opened o = open_fixture("qkv_bias_tp2_pp1", NULL);
+    check_sizes(o.m, qkv_bias, 64);
+    assert_true(sl_model_flag(o.m, "qkv_bias"));
+    assert_false(sl_model_flag(o.m, "o_bias"));
+    assert_string_equal(o.m->family->name, "qwen2");
+    assert_int_equal(o.m->params, params_by_hand(qkv_bias) + 2 * (4 + 2 + 2) * 8);
+    shut(o);
+}
+
+TEST(without_args_the_head_size_is_asked_for_and_never_guessed)
+{
+    const struct opened o = open_fixture("llama_noargs_tp2_pp1", NULL);
+    assert_non_null(o.m->missing);
+    assert_non_null(strstr(o.m->missing, "--set kv_channels=N"));
+    assert_non_null(strstr(o.m->missing, "14 (4 heads), 28 (2 heads)"));
+    assert_true(has_problem(o.m, "head-size-unknown", NULL));
+    assert_true(has_problem(o.m, "vocab-unknown", "96 rows"));
+    assert_int_equal(o.m->vocab, -1);
+    assert_null(sl_model_get(o.m, "kv_channels"));
+    assert_int_equal(o.m->params, 0);
+    int64_t size;
+    struct sl_error err;
+    assert_int_equal(sl_model_dim(o.m, "head", 4, 1, 1, -1, &size, &err), SL_USAGE);
+    assert_says(err, "--set kv_channels=N");
+    shut(o);
+}
+
+TEST(what_is_stated_fills_the_gap)
+{
+    static const char *const sets[][2] = {{"kv_channels=14", "vocab_size=83"}, {"num_attention_heads=4", "vocab_size=83"},
+                                          {"num_query_groups=2", "vocab_size=83"}, {"head_dim=14", "vocab_size=83"},
+                                          {"num_key_value_heads=2", "vocab_size=83"}};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        const struct sl_model_options options = {.set = sets[i], .set_count = 2};
+        const struct opened o = open_fixture("llama_noargs_tp2_pp1", &options);
+        check_sizes(o.m, llama, 96);
+        assert_true(has_evidence(o.m, "vocab_size=83", "--set"));
+        shut(o);
+    }
+}
+
+TEST(a_reference_config_fills_the_gap_too)
+{
+    const struct sl_model_options options = {.hf_config = "tests/fixtures/llama.hf"};
+    const struct opened o = open_fixture("llama_noargs_tp2_pp1", &options);
+    check_sizes(o.m, llama, 96);
+    assert_true(has_evidence(o.m, "kv_channels=14", "--hf-config"));
+    assert_true(has_evidence(o.m, "family=llama", "--hf-config"));
+    assert_int_equal(o.m->confidence, SL_CERTAIN);
+    assert_string_equal(o.m->hf_reference_folder, "tests/fixtures/llama.hf");
+    shut(o);
+}
+
+static void refuse_set(const char *set, const char *why)
+{
+    struct sl_ckpt *c;
+    struct sl_model *m;
+    struct sl_error err;
+    const struct sl_model_options options = {.set = &set, .set_count = 1};
+    assert_int_equal(sl_ckpt_open("tests/fixtures/llama_noargs_tp2_pp1", &c, &err), SL_OK);
+    assert_int_equal(sl_model_detect(c, &families, &options, &m, &err), SL_USAGE);
+    assert_null(m);
+    assert_string_equal(err.where, "--set");
+    assert_says(err, why);
+    sl_ckpt_close(c);
+}
+
+TEST(a_statement_that_contradicts_the_tensors_is_refused_with_the_numbers)
+{
+    refuse_set("kv_channels=12", "heads of size 12 are stated, but the tensors have 56 query rows and 28 key rows");
+    refuse_set("num_attention_heads=3", "3 heads are stated");
+    refuse_set("num_attention_heads=16", "16 heads are stated");
+}
+
+TEST(names_and_kinds_of_what_is_stated_are_checked)
+{
+    refuse_set("num_query_groups=3", "num_query_groups is 3, but the tensors have 28 key rows");
+    refuse_set("num_layers=4", "num_layers is stated as 4, but the tensors tell 3");
+    refuse_set("hidden_size=41", "hidden_size is stated as 41, but the tensors tell 40");
+    refuse_set("kv_chanels=14", "did you mean \"kv_channels\"?");
+    refuse_set("xyzzyplugh=1", "names are Megatron's arguments");
+    refuse_set("kv_channels=many", "kv_channels is \"many\", a whole number is expected");
+    refuse_set("kv_channels", "is not NAME=VALUE");
+    refuse_set("=3", "is not NAME=VALUE");
+    refuse_set("tie_embeddings=1", "true or false is expected");
+}
+
+TEST(a_vocabulary_larger_than_the_embedding_is_refused)
+{
+    struct sl_ckpt *c;
+    struct sl_model *m;
+    struct sl_error err;
+    refuse_set("vocab_size=97", "vocab_size is 97, but the embedding has 96 rows");
+    const struct sl_model_options options = {.hf_config = "tests/fixtures/llama.hf"};
+    assert_int_equal(sl_ckpt_open("tests/fixtures/minicpm_tp1_pp1", &c, &err), SL_OK);
+    assert_int_equal(sl_model_detect(c, &families, &options, &m, &err), SL_USAGE);
+    assert_says(err, "vocab_size is 83, but the embedding has 71 rows");
+    sl_ckpt_close(c);
+}
+
+TEST(hf_config_without_a_config_is_refused)
+{
+    struct sl_ckpt *c;
+    struct sl_model *m;
+    struct sl_error err;
+    const struct sl_model_options options = {.hf_config = "tests/fixtures/torch"};
+    assert_int_equal(sl_ckpt_open("tests/fixtures/minicpm_tp1_pp1", &c, &err), SL_OK);
+    assert_int_equal(sl_model_detect(c, &families, &options, &m, &err), SL_USAGE);
+    assert_says(err, "no config.json there");
+    sl_ckpt_close(c);
+}
+
+/* ---- headers only -------------------------------------------------------- */
+
+static const struct made_shape plain = {.layers = 4, .hidden = 96, .ffn = 200, .qd = 96, .kvd = 48, .vocab = 512};
+
+static struct sl_model *detect(struct sl_ckpt *c, const struct sl_model_options *options)
+{
+    struct sl_model *m;
+    struct sl_error err;
+    if (sl_model_detect(c, &families, options, &m, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    return m;
+}
+
+TEST(when_nothing_tells_the_family_it_is_said)
+{
+    struct sl_ckpt *c = made(plain);
+    c->args = made_args(c, "num_attention_heads=4", "group_query_attention=true", "num_query_groups=2", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_string_equal(m->family->name, "llama");
+    assert_int_equal(m->confidence, SL_GUESS);
+    assert_true(has_problem(m, "family-ambiguous", "Llama, MiniCPM, Mistral"));
+    assert_true(has_problem(m, "family-ambiguous", "--model minicpm-8b"));
+    sl_model_free(m);
+    const struct sl_model_options minicpm_said = {.model = "minicpm"};
+    m = detect(c, &minicpm_said);
+    assert_string_equal(m->family->name, "minicpm");
+    assert_int_equal(m->confidence, SL_CERTAIN);
+    assert_true(has_evidence(m, "family=minicpm", "--model"));
+    assert_false(has_problem(m, "family-ambiguous", NULL));
+    sl_model_free(m);
+    static const char *const set[] = {"scale_emb=12"};
+    const struct sl_model_options scaled = {.set = set, .set_count = 1};
+    m = detect(c, &scaled);
+    assert_string_equal(m->family->name, "minicpm");
+    assert_int_equal(m->confidence, SL_CERTAIN);
+    sl_model_free(m);
+    made_free(c);
+}
+
+static void family_by_arg(const char *arg, const char *family, enum sl_confidence confidence)
+{
+    struct sl_ckpt *c = made(plain);
+    c->args = made_args(c, "num_attention_heads=4", arg, NULL);
+    struct sl_model *m = detect(c, NULL);
+    if (!m->family || strcmp(m->family->name, family) || m->confidence != confidence)
+        fail_msg("%s: %s, confidence %d", arg, m->family ? m->family->name : "no family", (int)m->confidence);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(signs_in_args_tell_minicpm_from_llama)
+{
+    family_by_arg("scale_emb=12", "minicpm", SL_CERTAIN);
+    family_by_arg("scale_depth=1.4", "minicpm", SL_CERTAIN);
+    family_by_arg("mup_depth_scale=1.4", "minicpm", SL_CERTAIN);
+    family_by_arg("dim_model_base=256", "minicpm", SL_LIKELY);
+    family_by_arg("use_mup=true", "minicpm", SL_LIKELY);
+    family_by_arg("tokenizer_model=/data/MiniCPM/tokenizer.model", "minicpm", SL_LIKELY);
+    family_by_arg("save=/ckpt/minicpm-run", "minicpm", SL_LIKELY);
+    family_by_arg("vocab_size=122753", "llama", SL_GUESS);       /* more than the rows: not believed */
+    family_by_arg("use_rope_scaling=true", "llama", SL_LIKELY);
+    family_by_arg("rotary_base=500000", "llama", SL_LIKELY);
+    family_by_arg("init_method_std=0.1", "minicpm", SL_GUESS);
+}
+
+TEST(a_published_vocabulary_is_a_sign)
+{
+    struct made_shape s = plain;
+    s.vocab = 122880;                              /* 122753 padded to a multiple of 128 */
+    struct sl_ckpt *c = made(s);
+    c->args = made_args(c, "num_attention_heads=4", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_string_equal(m->family->name, "minicpm");
+    assert_int_equal(m->confidence, SL_LIKELY);
+    assert_int_equal(m->vocab, -1);                /* a sign, but no proof of the true size */
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(query_groups_count_only_with_grouped_attention)
+{
+    struct made_shape s = plain;
+    s.kvd = 96;
+    struct sl_ckpt *c = made(s);
+    c->args = made_args(c, "num_attention_heads=4", "group_query_attention=false", "num_query_groups=1", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_int_equal(number(m, "num_query_groups"), 4);
+    assert_false(has_problem(m, "config-contradiction", NULL));
+    sl_model_free(m);
+    c->args = made_args(c, "num_attention_heads=4", "group_query_attention=true", "num_query_groups=2", NULL);
+    m = detect(c, NULL);
+    assert_int_equal(number(m, "num_query_groups"), 4);           /* the tensors win */
+    assert_true(has_problem(m, "config-contradiction", "num_query_groups is 2"));
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(args_that_contradict_the_tensors_are_reported_with_both_values)
+{
+    struct sl_ckpt *c = made(plain);
+    c->args = made_args(c, "num_attention_heads=5", "kv_channels=24", "num_layers=7", "hidden_size=128", "ffn_hidden_size=201",
+                        "padded_vocab_size=640", "add_qkv_bias=true", "add_bias_linear=false", "vocab_size=600",
+                        "untie_embeddings_and_output_weights=true", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_true(has_problem(m, "config-contradiction", "num_layers is 7, the shape of the tensors says 4"));
+    assert_true(has_problem(m, "config-contradiction", "hidden_size is 128, the shape of the tensors says 96"));
+    assert_true(has_problem(m, "config-contradiction", "ffn_hidden_size is 201, the shape of the tensors says 200"));
+    assert_true(has_problem(m, "config-contradiction", "padded_vocab_size is 640, the shape of the tensors says 512"));
+    assert_true(has_problem(m, "config-contradiction", "5 heads of size 24"));
+    assert_true(has_problem(m, "config-contradiction", "vocab_size is 600, but the embedding has 512 rows"));
+    assert_true(has_problem(m, "config-contradiction", "add_qkv_bias"));
+    assert_int_equal(number(m, "num_layers"), 4);
+    assert_int_equal(number(m, "kv_channels"), 24);               /* fits alone */
+    assert_int_equal(number(m, "num_attention_heads"), 4);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(old_names_of_args_are_read_and_new_ones)
+{
+    struct sl_ckpt *c = made(plain);
+    c->args = made_args(c, "num_attention_heads=4", "layernorm_epsilon=1e-06", "seq_length=2048", NULL);
+    struct sl_model *m = detect(c, NULL);
+    double eps;
+    assert_true(sl_value_double(sl_model_get(m, "norm_epsilon")->value, &eps) && eps == 1e-6);
+    assert_int_equal(number(m, "max_position_embeddings"), 2048);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(a_tied_head_is_one_without_an_output_layer)
+{
+    struct made_shape s = plain;
+    s.tied = true, s.pp = 2, s.layers = 4;
+    struct sl_ckpt *c = made(s);
+    struct sl_model *m = detect(c, NULL);
+    assert_true(sl_model_flag(m, "tied"));
+    sl_model_free(m);
+    c->args = made_args(c, "num_attention_heads=4", "untie_embeddings_and_output_weights=true", NULL);
+    m = detect(c, NULL);
+    assert_true(sl_model_flag(m, "tied"));
+    assert_true(has_problem(m, "config-contradiction", "no output layer of its own"));
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(a_copy_of_the_embedding_is_told_from_a_head_by_its_bytes)
+{
+    struct opened o = open_fixture("minicpm_tp1_pp2", NULL);     /* last stage: output_layer.weight, equal */
+    assert_true(sl_model_flag(o.m, "tied"));
+    shut(o);
+    static const char *const set[] = {"untie_embeddings_and_output_weights=true"};
+    const struct sl_model_options options = {.set = set, .set_count = 1};
+    o = open_fixture("minicpm_tp1_pp2", &options);
+    assert_false(sl_model_flag(o.m, "tied"));
+    shut(o);
+}
+
+TEST(what_no_rule_may_touch_is_of_no_family)
+{
+    static const struct { const char *arg, *says; } cases[] = {
+        {"rotary_interleaved=true", "interleaved"}, {"apply_layernorm_1p=true", "zero-centred"},
+        {"layernorm_zero_centered_gamma=true", "zero-centred"}, {"rotary_percent=0.5", "partial rotary"},
+        {"position_embedding_type=learned_absolute", "learned position"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sl_ckpt *c = made(plain);
+        c->args = made_args(c, "num_attention_heads=4", cases[i].arg, NULL);
+        struct sl_model *m = detect(c, NULL);
+        assert_null(m->family);
+        if (!m->unsupported || !strstr(m->unsupported, cases[i].says))
+            fail_msg("%s: %s", cases[i].arg, m->unsupported ? m->unsupported : "nothing");
+        assert_true(has_problem(m, "family-unknown", NULL));
+        sl_model_free(m);
+        made_free(c);
+    }
+}
+
+TEST(experts_are_counted_and_the_family_is_left_open)
+{
+    struct made_shape s = plain;
+    s.moe = true, s.experts = 8, s.pp = 2;
+    struct sl_ckpt *c = made(s);
+    c->args = made_args(c, "num_attention_heads=4", "num_experts=8", "moe_router_topk=2", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_null(m->family);
+    assert_non_null(strstr(m->unsupported, "Mixtral or MiniCPM-MoE"));
+    assert_non_null(m->moe);
+    assert_int_equal(m->moe->num_experts, 8);
+    assert_int_equal(m->moe->topk, 2);
+    assert_int_equal(m->moe->layer_count, 4);
+    assert_int_equal(m->moe->layers[3], 3);
+    assert_string_equal(m->moe->expert_layout, "local_experts");
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(norms_on_q_and_k_give_the_head_size)
+{
+    struct made_shape s = plain;
+    s.qk_norm = true, s.norm = 24;
+    struct sl_ckpt *c = made(s);
+    struct sl_model *m = detect(c, NULL);
+    assert_string_equal(m->family->name, "qwen3");
+    assert_int_equal(m->confidence, SL_CERTAIN);
+    assert_int_equal(number(m, "kv_channels"), 24);
+    assert_int_equal(number(m, "num_attention_heads"), 4);
+    assert_null(m->missing);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(a_missing_stage_is_counted_from_args)
+{
+    struct made_shape s = plain;
+    s.pp = 4, s.layers = 8;
+    struct sl_ckpt *c = made(s);
+    for (size_t i = 0; i < c->tensor_count; )                     /* stage 1 can't be read */
+        if (c->tensors[i].rank == 1)
+            c->tensors[i] = c->tensors[--c->tensor_count];
+        else
+            i++;
+    c->args = made_args(c, "num_attention_heads=4", "num_layers=8", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_int_equal(number(m, "num_layers"), 8);
+    assert_int_equal(sl_model_layer(m, 2, 0, 0), 4);
+    assert_int_equal(m->stages[1].count, 2);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(global_layer_numbers_of_a_fork_are_understood)
+{
+    struct made_shape s = plain;
+    s.pp = 2, s.layers = 4;
+    struct sl_ckpt *c = made(s);
+    for (size_t i = 0; i < c->tensor_count; i++) {
+        char name[160];
+        int local, used = 0;
+        if (c->tensors[i].rank == 1 && sscanf(c->tensors[i].name, "decoder.layers.%d.%n", &local, &used) == 1) {
+            snprintf(name, sizeof name, "decoder.layers.%d.%s", local + 2, c->tensors[i].name + used);
+            c->tensors[i].name = sl_arena_str(&c->arena, name);
+        }
+    }
+    struct sl_model *m = detect(c, NULL);
+    assert_int_equal(number(m, "num_layers"), 4);
+    assert_int_equal(sl_model_layer(m, 1, 0, 2), 2);
+    assert_int_equal(sl_model_layer(m, 1, 0, 3), 3);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(hugging_face_names_are_read_with_their_config)
+{
+    struct made_shape s = plain;
+    s.hf = true;
+    struct sl_ckpt *c = made(s);
+    c->hf_config = made_args(c, "model_type=llama", "num_attention_heads=4", "num_key_value_heads=2", "rms_norm_eps=1e-05",
+                             "rope_theta=10000.0", "vocab_size=512", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_int_equal(m->dialect, SL_DIALECT_HF);
+    assert_string_equal(m->family->name, "llama");
+    assert_int_equal(m->confidence, SL_CERTAIN);
+    assert_int_equal(number(m, "kv_channels"), 24);
+    assert_int_equal(number(m, "num_query_groups"), 2);
+    assert_int_equal(number(m, "num_layers"), 4);
+    assert_int_equal(m->vocab, 512);
+    assert_true(has_evidence(m, "num_attention_heads=4", "config.json"));
+    sl_model_free(m);
+    c->hf_config = made_args(c, "model_type=granite", "num_attention_heads=4", NULL);
+    m = detect(c, NULL);
+    assert_null(m->family);                        /* the config is believed: it is no Llama */
+    assert_non_null(strstr(m->unsupported, "model_type granite"));
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(nothing_known_is_no_failure)
+{
+    struct sl_ckpt *c = made((struct made_shape){.layers = 0, .vocab = 1, .hidden = 1, .tied = true});
+    c->tensor_count = 0;
+    struct sl_model *m = detect(c, NULL);
+    assert_null(m->family);
+    assert_non_null(m->unsupported);
+    sl_model_free(m);
+    made_free(c);
+}
+
+TEST(lengths_of_axes_follow_family_and_sizes)
+{
+    const struct opened o = open_fixture("llama_tp2_pp1", NULL);
+    static const struct { const char *name; int64_t value; } dims[] = {
+        {"hidden", 40}, {"ffn", 52}, {"group", 2}, {"q_per_group", 2}, {"head", 14}, {"vocab", 83}, {"padded_vocab", 96},
+        {"padded_vocab-vocab", 13}, {"ffn/tp", 26}, {"tp", 2}, {"head/2", 7}};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        int64_t value = 0;
+        assert_int_equal(sl_model_dim(o.m, dims[i].name, strlen(dims[i].name), 2, 2, -1, &value, NULL), SL_OK);
+        assert_int_equal(value, dims[i].value);
+    }
+    int64_t value;
+    struct sl_error err;
+    assert_int_equal(sl_model_dim(o.m, "padded_vocab", 12, 2, 2, 128, &value, &err), SL_OK);
+    assert_int_equal(value, 128);
+    assert_int_equal(sl_model_dim(o.m, "ffn/tp", 6, 3, 3, -1, &value, &err), SL_USAGE);
+    assert_says(err, "52 is not a multiple of 3");
+    assert_int_equal(sl_model_dim(o.m, "colour", 6, 1, 1, -1, &value, &err), SL_USAGE);
+    assert_says(err, "\"colour\" is not known");
+    assert_true(sl_model_when(o.m, NULL));
+    assert_true(sl_model_when(o.m, "!tied & gated"));
+    assert_false(sl_model_when(o.m, "tied"));
+    shut(o);
+}
+
+static int load(void **state)
+{
+    (void)state;
+    setenv("XDG_CONFIG_HOME", "/nowhere", 1);
+    return sl_families_load(NULL, &families, NULL);
+}
+
+static int unload(void **state)
+{
+    (void)state;
+    sl_families_free(&families);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ROW(every_cut_of_the_llama_fixture_is_the_same_model),
+        ROW(every_cut_of_the_minicpm_fixture_is_the_same_model),
+        ROW(layers_are_placed_stage_by_stage_and_chunk_by_chunk),
+        ROW(biases_on_q_k_and_v_are_seen),
+        ROW(without_args_the_head_size_is_asked_for_and_never_guessed),
+        ROW(what_is_stated_fills_the_gap),
+        ROW(a_reference_config_fills_the_gap_too),
+        ROW(a_statement_that_contradicts_the_tensors_is_refused_with_the_numbers),
+        ROW(names_and_kinds_of_what_is_stated_are_checked),
+        ROW(a_vocabulary_larger_than_the_embedding_is_refused),
+        ROW(hf_config_without_a_config_is_refused),
+        ROW(when_nothing_tells_the_family_it_is_said),
+        ROW(signs_in_args_tell_minicpm_from_llama),
+        ROW(a_published_vocabulary_is_a_sign),
+        ROW(query_groups_count_only_with_grouped_attention),
+        ROW(args_that_contradict_the_tensors_are_reported_with_both_values),
+        ROW(old_names_of_args_are_read_and_new_ones),
+        ROW(a_tied_head_is_one_without_an_output_layer),
+        ROW(a_copy_of_the_embedding_is_told_from_a_head_by_its_bytes),
+        ROW(what_no_rule_may_touch_is_of_no_family),
+        ROW(experts_are_counted_and_the_family_is_left_open),
+        ROW(norms_on_q_and_k_give_the_head_size),
+        ROW(a_missing_stage_is_counted_from_args),
+        ROW(global_layer_numbers_of_a_fork_are_understood),
+        ROW(hugging_face_names_are_read_with_their_config),
+        ROW(nothing_known_is_no_failure),
+        ROW(lengths_of_axes_follow_family_and_sizes),
+    };
+    return cmocka_run_group_tests(tests, load, unload);
+}
