@@ -25,7 +25,8 @@ struct node {
 };
 
 struct tree {
-    const char *map;
+    const char *map;         /* all of it, for messages */
+    const char *text;        /* up to "as" */
     const struct sl_map_env *env;
     struct sl_error *err;
     struct node nodes[NODES];
@@ -148,7 +149,7 @@ static int read_tree(struct tree *t)
 {
     t->nodes[0] = (struct node){ .kind = ROOT, .size = 1 };
     t->count = 1;
-    for (const char *p = t->map; *p; ) {
+    for (const char *p = t->text; *p; ) {
         const size_t len = token_len(p);
         int rc = SL_OK;
         if (*p == ' ') {
@@ -427,13 +428,55 @@ static int make_part(struct tree *t, const struct walk *w, struct sl_part *part,
     return SL_OK;
 }
 
+/* ---- another shape --------------------------------------------------------- */
+
+static int read_as(struct tree *t, const char *text, struct sl_stored *out)
+{
+    bool rest = false;
+    for (const char *p = text; *(p += strspn(p, " ")); p += strcspn(p, " ")) {
+        const size_t len = strcspn(p, " ");
+        const bool star = same(p, len, "*", 1);
+        int64_t length = -1;
+        const int rc = star ? SL_OK : t->env->dim(t->env->arg, p, len, &length, t->err);
+        if (rc)
+            return rc;
+        if (out->as_ndim == SL_AXES)
+            return sl_fail(t->err, SL_USAGE, t->map, "more than %d axes after \"as\"", SL_AXES);
+        if (star ? rest : length < 1)
+            return fail(t, star ? "a second *" : "an impossible length", p, len);
+        rest |= star;
+        out->as[out->as_ndim++] = length;
+    }
+    return rest ? SL_OK : sl_fail(t->err, SL_USAGE, t->map, "one length after \"as\" must be *");
+}
+
+bool sl_stored_shape(const struct sl_stored *stored, const int64_t *lo, const int64_t *hi,
+                     int64_t shape[SL_AXES], uint32_t *ndim)
+{
+    int64_t count = 1, given = 1;
+    for (uint32_t a = 0; a < stored->ndim; a++) {
+        shape[a] = hi[a] - lo[a];
+        count *= shape[a];
+    }
+    *ndim = stored->as_ndim ? stored->as_ndim : stored->ndim;
+    for (uint32_t a = 0; a < stored->as_ndim; a++)
+        if (stored->as[a] > 0 && !sl_mul_i64(given, stored->as[a], &given))
+            return false;
+    for (uint32_t a = 0; a < stored->as_ndim; a++)
+        shape[a] = stored->as[a] < 0 ? count / given : stored->as[a];
+    return !stored->as_ndim || count % given == 0;
+}
+
 int sl_map_compile(const char *map, const struct sl_map_env *env, struct sl_arena *arena,
                    struct sl_stored *out, struct sl_error *err)
 {
-    struct tree t = { .map = map, .env = env, .err = err };
+    const char *as = strstr(map, " as ");
+    struct tree t = { .map = map, .text = sl_arena_strn(arena, map, as ? (size_t)(as - map) : strlen(map)),
+                      .env = env, .err = err };
     struct walk w;
-    int rc = read_tree(&t);
-    if (rc)
+    int rc = t.text ? read_tree(&t) : sl_fail_memory(err, strlen(map));
+    *out = (struct sl_stored){ .map = map, .ndim = t.ndim };
+    if (rc || (as && (rc = read_as(&t, as + strlen(" as "), out))))
         return rc;
     set_steps(&t);
     for (uint32_t i = 0; i < t.count; i++)
@@ -449,7 +492,7 @@ int sl_map_compile(const char *map, const struct sl_map_env *env, struct sl_aren
     if (!parts)
         return sl_fail_memory(err, room * sizeof *parts);
 
-    *out = (struct sl_stored){ .map = map, .ndim = t.ndim, .parts = parts };
+    out->parts = parts;
     memcpy(out->shape, t.shape, sizeof out->shape);
     do {
         bool empty;

@@ -1,7 +1,8 @@
 /* map.h: the map language: one line of a family file says how a stored array is
  * made of the axes of params, and is compiled here into slices.
  *
- *   map     = item .. [ name ":" item .. ]      one item for each stored axis
+ *   map     = item .. [ name ":" item .. ] [ "as" length .. ]
+ *                                               one item for each stored axis
  *   item    = factor | "(" item .. ")" | "[" alt { "|" alt } "]"
  *   alt     = name ":" item ..                  may be empty: one element
  *   factor  = expression without blanks | "*" expression
@@ -24,11 +25,17 @@
  *   tp          its outer part, the divisor, as a factor of its own, before or after.
  *               More divisors go from the outermost in: a/b/c needs factors b and c.
  *   layer       the number in "layers.{layer}.." or "experts.{expert}..": one param
- *   expert      for each value (unless the param has an axis of this name)
+ *   expert      for each value (so axes of params have other names: "num_experts")
  *   *n          a repeat: the same elements are stored n times; or a divisor "n"
  *   1           nothing
  *
  * and all axes of the param must come up once. Under the name "-" any factor will do.
+ *
+ * "as" is for arrays that are stored under another shape than they are made in, element by
+ * element in the same row-major order: lengths of the axes of the stored tensor, one of them
+ * "*", which is what the others leave. Megatron's grouped experts are
+ *
+ *     expert hidden (etp [experts.{expert}.gate: ffn/etp | experts.{expert}.up: ffn/etp]) as hidden *
  *
  * Errors     SL_USAGE; `where` is the map, the message names factor, param and numbers
  */
@@ -74,6 +81,8 @@ struct sl_stored {                       /* a compiled map */
     int64_t shape[SL_AXES];              /* of the whole array */
     const struct sl_part *parts;
     size_t part_count;
+    uint32_t as_ndim;                    /* 0: the tensor has the axes of the array */
+    int64_t as[SL_AXES];                 /* lengths of the tensor's axes; -1: the rest */
 };
 
 int sl_map_compile(const char *map, const struct sl_map_env *env, struct sl_arena *arena,
@@ -121,5 +130,9 @@ int sl_stored_slices(const struct sl_stored *stored, const int64_t *lo, const in
 /* Narrows [lo, hi) to block `index` of `count` equal ones along an axis. False when the length
  * does not divide. */
 bool sl_block_of(int64_t *lo, int64_t *hi, int32_t index, int32_t count);
+
+/* Shape of the tensor that holds this box. False when "as" does not divide it. */
+bool sl_stored_shape(const struct sl_stored *stored, const int64_t *lo, const int64_t *hi,
+                     int64_t shape[SL_AXES], uint32_t *ndim);
 
 #endif

@@ -127,6 +127,8 @@ struct match {
     const struct sl_stored *stored;
     struct sl_map_names names;
     int64_t lo[SL_AXES], hi[SL_AXES];    /* the box it should hold */
+    int64_t shape[SL_AXES];              /* the shape it should have */
+    uint32_t ndim;
     int32_t parts;                       /* ranks that share the array */
     bool divides;
 };
@@ -161,52 +163,70 @@ static int global_names(const struct source *s, struct match *m, int32_t layer, 
     return SL_OK;
 }
 
+static bool same_shape(const int64_t *a, const int64_t *b, uint32_t ndim)
+{
+    return !ndim || !memcmp(a, b, ndim * sizeof *a);
+}
+
+/* A chunk of a larger array holds the box at its offset. */
+static bool place_chunk(struct match *m)
+{
+    const struct sl_tensor *t = m->t;
+    if (t->ndim != m->stored->ndim || m->stored->as_ndim || !same_shape(t->global_shape, m->stored->shape, t->ndim))
+        return false;
+    for (uint32_t a = 0; a < t->ndim; a++) {
+        m->lo[a] = t->global_offset[a];
+        m->hi[a] = m->lo[a] + t->shape[a];
+        if (m->lo[a] < 0 || m->hi[a] > m->stored->shape[a])
+            return false;
+    }
+    return true;
+}
+
 /* Is the tensor the box that the rule expects it to be? */
 static bool fits(const struct source *s, struct match *m)
 {
     const struct sl_tensor *t = m->t;
-    m->divides = rulebook_box(&s->b.book, m->rule, m->stored, rank_of(s, t)->tp, m->lo, m->hi, &m->parts);
-    if (!m->divides || t->ndim != m->stored->ndim)
-        return false;
-    for (uint32_t a = 0; a < t->ndim && !s->has_ranks; a++) {
-        if (t->global_shape && t->global_shape[a] != m->stored->shape[a])
-            return false;
-        m->lo[a] = t->global_offset ? t->global_offset[a] : 0;
-        m->hi[a] = m->lo[a] + t->shape[a];
-        if (m->lo[a] < 0 || m->hi[a] > m->stored->shape[a] || (!t->global_shape && t->shape[a] != m->stored->shape[a]))
-            return false;
-    }
-    for (uint32_t a = 0; a < t->ndim; a++)
-        if (t->shape[a] != m->hi[a] - m->lo[a])
-            return false;
-    return true;
+    const bool is_chunk = !s->has_ranks && t->global_shape && t->global_offset &&
+                          !same_shape(t->shape, t->global_shape, t->ndim);
+    m->divides = rulebook_box(&s->b.book, m->rule, m->stored, rank_of(s, t)->tp, m->lo, m->hi, &m->parts) &&
+                 sl_stored_shape(m->stored, m->lo, m->hi, m->shape, &m->ndim);
+    if (!m->divides || is_chunk)
+        return m->divides && place_chunk(m);
+    return t->ndim == m->ndim && same_shape(t->shape, m->shape, t->ndim);
+}
+
+/* "15 columns found, 16 expected = 32 / tp 2" for the first axis that differs. */
+static void shape_arithmetic(const struct source *s, const struct match *m, const int64_t *found, char *out, size_t room)
+{
+    const struct rulebook *b = &s->b.book;
+    uint32_t a = 0;
+    while (a < m->ndim && m->t->ndim == m->ndim && found[a] == m->shape[a])
+        a++;
+    *out = 0;
+    if (m->t->ndim != m->ndim || a == m->ndim)
+        return;
+    const long long is = found[a], want = m->shape[a], all = m->stored->as_ndim ? want : m->stored->shape[a];
+    const char *unit = a == 0 ? "rows" : a == 1 ? "columns" : "elements";
+    if ((int32_t)a == m->rule->cut_axis && m->parts > 1 && all != want)
+        snprintf(out, room, ": %lld %s found, %lld expected = %lld / %s %d%s", is, unit, want, all, m->rule->cut_over,
+                 m->parts, is == all ? ": a full tensor saved as a shard?" : "");
+    else
+        snprintf(out, room, ": %lld %s found, %lld expected%s", is, unit, want,
+                 b->parallel.tp > 1 && is * b->parallel.tp == want ? ": a shard where every rank should hold the whole?" : "");
 }
 
 static int fail_shape(const struct source *s, const struct match *m)
 {
     const struct sl_tensor *t = m->t;
-    const char *over = m->rule->cut_over ? m->rule->cut_over : "tp";
-    const int32_t cut = m->rule->cut_axis;
     const int64_t *found_shape = !s->has_ranks && t->global_shape ? t->global_shape : t->shape;
-    char found[128], whole[128], more[256] = "";
+    char found[128], whole[128], more[256];
     sl_text_shape(found_shape, t->ndim, found, sizeof found);
     sl_text_shape(m->stored->shape, m->stored->ndim, whole, sizeof whole);
     if (!m->divides)
         return sl_fail(s->b.err, SL_INPUT, file_of(s, t), "%s: axis %d of the whole %s does not divide over %s %d",
-                       t->name, cut, whole, over, m->parts);
-    for (uint32_t a = 0; a < t->ndim && t->ndim == m->stored->ndim && !*more; a++) {
-        const long long is = found_shape[a], all = m->stored->shape[a], want = s->has_ranks ? m->hi[a] - m->lo[a] : all;
-        const char *unit = a == 0 ? "rows" : a == 1 ? "columns" : "elements";
-        if (is == want)
-            continue;
-        if ((int32_t)a == cut && m->parts > 1)
-            snprintf(more, sizeof more, ": %lld %s found, %lld expected = %lld / %s %d%s", is, unit, want, all, over,
-                     m->parts, is == all ? ": a full tensor saved as a shard?" : "");
-        else
-            snprintf(more, sizeof more, ": %lld %s found, %lld expected%s", is, unit, want,
-                     s->b.book.parallel.tp > 1 && is * s->b.book.parallel.tp == want
-                         ? ": a shard where every rank should hold the whole?" : "");
-    }
+                       t->name, m->rule->cut_axis, whole, m->rule->cut_over ? m->rule->cut_over : "tp", m->parts);
+    shape_arithmetic(s, m, found_shape, more, sizeof more);
     return sl_fail(s->b.err, SL_INPUT, file_of(s, t), "%s is %s, which does not fit the model's %s%s", t->name,
                    found, whole, more);
 }
@@ -256,20 +276,19 @@ static enum outcome try_rules(struct source *s, struct rulebook *b, const struct
     return OTHER_NAME;
 }
 
-static const char *drop_reason(const struct source *s, const struct sl_tensor *t)
+static bool is_dropped(const struct source *s, const struct sl_tensor *t)
 {
     const struct sl_family *f = s->b.book.model->family;
-    const char *why = no_weight(t);
-    for (size_t i = 0; i < f->drop_count && !why; i++)
+    for (size_t i = 0; i < f->drop_count; i++)
         if (sl_text_glob(f->drop[i], t->name))
-            why = "no weight: made anew by the model";
-    return why;
+            return true;
+    return false;
 }
 
 static int place_tensor(struct source *s, const struct sl_tensor *t)
 {
     struct match bad = { 0 };
-    const char *why = drop_reason(s, t);
+    const char *why = no_weight(t);
     int rc = SL_OK;
     enum outcome o = OTHER_NAME;
     if (!why) {
@@ -282,6 +301,8 @@ static int place_tensor(struct source *s, const struct sl_tensor *t)
         return rc;
     if (bad.t)
         return fail_shape(s, &bad);
+    if (!no_weight(t) && is_dropped(s, t))
+        why = "no weight: made anew by the model";
     s->unused[s->b.layout->unused_count++] = (struct sl_unused){ (uint32_t)(t - s->c->tensors), why };
     return SL_OK;
 }

@@ -140,7 +140,7 @@ static int grow(struct target *t)
 }
 
 static int add_tensor(struct target *t, const char *name, enum sl_dtype dtype, uint32_t ndim,
-                      const int64_t *lo, const int64_t *hi, const char *label)
+                      const int64_t *shape, const char *label)
 {
     struct sl_arena *arena = t->b.book.arena;
     int64_t *numbers = SL_ARENA_NEW(arena, int64_t, 3 * (uint64_t)ndim);
@@ -149,8 +149,8 @@ static int add_tensor(struct target *t, const char *name, enum sl_dtype dtype, u
         return sl_fail_memory(t->b.err, strlen(name));
     struct sl_tensor *x = &t->tensors[t->count];
     int64_t step = 1;
-    for (uint32_t a = ndim; a-- > 0; step *= hi[a] - lo[a]) {
-        numbers[a] = hi[a] - lo[a];
+    for (uint32_t a = ndim; a-- > 0; step *= shape[a]) {
+        numbers[a] = shape[a];
         numbers[ndim + a] = step;
     }
     *x = (struct sl_tensor){ .name = copy, .path = copy, .dtype = dtype, .ndim = ndim, .shape = numbers,
@@ -169,7 +169,8 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
     const struct sl_rule *rule = &b->rules[row];
     const int32_t layer = local_layer < 0 ? -1 : t->first_layer + local_layer;
     const struct sl_stored *stored;
-    int64_t lo[SL_AXES], hi[SL_AXES];
+    int64_t lo[SL_AXES], hi[SL_AXES], shape[SL_AXES];
+    uint32_t ndim;
     int32_t parts;
     if (!is_written(t, row, layer))
         return SL_OK;
@@ -179,6 +180,8 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
     if (!rulebook_box(b, rule, stored, t->rank.tp, lo, hi, &parts))
         return sl_fail(t->b.err, SL_USAGE, rule->name, "axis %d has %lld, which does not divide over %s %d",
                        rule->cut_axis, (long long)stored->shape[rule->cut_axis], rule->cut_over, parts);
+    if (!sl_stored_shape(stored, lo, hi, shape, &ndim))
+        return sl_fail(t->b.err, SL_USAGE, rule->name, "its elements can't have the shape after \"as\" in %s", rule->map);
 
     const int32_t first_expert = t->rank.ep * (b->experts / b->parallel.ep);
     const struct sl_map_names names = { .find = builder_find, .arg = &t->b, .layer = layer,
@@ -191,7 +194,7 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
         return rc;
     char name[NAME_ROOM];
     sl_rule_name(rule->name, local_layer, local_expert, name, sizeof name);
-    return add_tensor(t, name, dtype, stored->ndim, lo, hi, rule->label);
+    return add_tensor(t, name, dtype, ndim, shape, rule->label);
 }
 
 static const char *rule_name(const void *rows, size_t row)
