@@ -50,11 +50,6 @@ static void setting_json(void *arg, const char *key, const struct sl_value *a, c
 
 /* ---- weights --------------------------------------------------------------------- */
 
-static bool is_equal(const struct sl_summary *s)
-{
-    return !s->different && !s->only_a && !s->only_b;
-}
-
 static int worst_first(const void *x, const void *y)
 {
     const struct sl_result *a = *(const struct sl_result *const *)x, *b = *(const struct sl_result *const *)y;
@@ -79,11 +74,9 @@ static void result_text(struct sl_buf *b, const struct sl_result *r)
 
 static void diff_text(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
 {
-    const struct sl_summary *s = sl_job_summary(job);
     const size_t count = sl_result_count(job);
     const struct sl_result **rows = calloc(count + 1, sizeof *rows);
     size_t kept = 0;
-    char bytes[32];
     for (size_t i = 0; rows && i < count; i++)
         if (sl_result_at(job, i)->status != SL_RESULT_EQUAL)
             rows[kept++] = sl_result_at(job, i);
@@ -95,9 +88,7 @@ static void diff_text(struct sl_buf *b, const struct sl_job *job, const struct s
         result_text(b, rows[i]);
     free(rows);
     config_differences(x, y, setting_text, b);
-    sl_buf_printf(b, "%s %llu equal, %llu different, %llu only in A, %llu only in B; %s compared\n", is_equal(s) ? "=" : "!",
-                  (unsigned long long)s->equal, (unsigned long long)s->different, (unsigned long long)s->only_a,
-                  (unsigned long long)s->only_b, sl_text_bytes(s->bytes, bytes, sizeof bytes));
+    pair_summary_text(b, sl_job_summary(job));
 }
 
 static void place_json(struct sl_json *j, const char *key, const char *file, uint64_t offset)
@@ -138,20 +129,10 @@ static void result_json(struct sl_json *j, const struct sl_result *r)
 
 static void diff_json(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
 {
-    const struct sl_summary *s = sl_job_summary(job);
     struct sl_json j;
     sl_json_begin(&j, b, 2);
     sl_json_object(&j);
-    sl_json_kbool(&j, "equal", is_equal(s));
-    sl_json_key(&j, "summary");
-    sl_json_object(&j);
-    sl_json_kuint(&j, "equal", s->equal);
-    sl_json_kuint(&j, "different", s->different);
-    sl_json_kuint(&j, "only_a", s->only_a);
-    sl_json_kuint(&j, "only_b", s->only_b);
-    sl_json_kuint(&j, "bytes", s->bytes);
-    sl_json_kdouble(&j, "seconds", s->seconds);
-    sl_json_object_end(&j);
+    pair_summary_json(&j, sl_job_summary(job));
     sl_json_key(&j, "params");
     sl_json_array(&j);
     for (size_t i = 0; i < sl_result_count(job); i++)
@@ -167,34 +148,6 @@ static void diff_json(struct sl_buf *b, const struct sl_job *job, const struct s
 
 int command_diff(const struct values *v)
 {
-    struct sl_checkpoint *a = NULL, *b = NULL;
-    struct sl_job *job = NULL;
-    struct sl_error err = { 0 };
-    struct sl_run_options o;
-    run_options(v, &o);
-    int code = open_checkpoint(v, v->args[0], &a);
-    if (!code)
-        code = open_checkpoint(v, v->args[1], &b);
-    if (!code) {
-        code = sl_diff_start(a, b, &o, &job, &err);
-        if (!code)
-            code = job_follow(v, job, "diff", &err);
-        if (code && code != SL_NO)
-            report_error(&err);
-    }
-    if (job && (code == SL_OK || code == SL_NO)) {
-        struct sl_buf out = { 0 };
-        if (v->given[OPT_JSON])
-            diff_json(&out, job, a, b);
-        else
-            diff_text(&out, job, a, b);
-        const bool equal = is_equal(sl_job_summary(job));
-        code = out_flush(&out);
-        if (!code && !equal)
-            code = SL_NO;
-    }
-    sl_job_free(job);
-    sl_close(b);
-    sl_close(a);
-    return code;
+    static const struct pair_kind kind = { "diff", sl_diff_start, diff_text, diff_json };
+    return pair_command(v, &kind);
 }

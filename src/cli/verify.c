@@ -2,15 +2,37 @@
 #include "cli/cli.h"
 #include "base/json.h"
 
-static bool is_equal(const struct sl_summary *s)
+bool pair_is_equal(const struct sl_summary *s)
 {
     return !s->different && !s->only_a && !s->only_b;
 }
 
-static void verify_text(struct sl_buf *b, const struct sl_job *job)
+void pair_summary_json(struct sl_json *j, const struct sl_summary *s)
 {
-    const struct sl_summary *s = sl_job_summary(job);
+    sl_json_kbool(j, "equal", pair_is_equal(s));
+    sl_json_key(j, "summary");
+    sl_json_object(j);
+    sl_json_kuint(j, "equal", s->equal);
+    sl_json_kuint(j, "different", s->different);
+    sl_json_kuint(j, "only_a", s->only_a);
+    sl_json_kuint(j, "only_b", s->only_b);
+    sl_json_kuint(j, "bytes", s->bytes);
+    sl_json_kdouble(j, "seconds", s->seconds);
+    sl_json_object_end(j);
+}
+
+void pair_summary_text(struct sl_buf *b, const struct sl_summary *s)
+{
     char bytes[32];
+    sl_buf_printf(b, "%s %llu equal, %llu different, %llu only in A, %llu only in B; %s compared\n", pair_is_equal(s) ? "=" : "!",
+                  (unsigned long long)s->equal, (unsigned long long)s->different, (unsigned long long)s->only_a,
+                  (unsigned long long)s->only_b, sl_text_bytes(s->bytes, bytes, sizeof bytes));
+}
+
+static void verify_text(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
+{
+    (void)x;
+    (void)y;
     for (size_t i = 0; i < sl_result_count(job); i++) {
         const struct sl_result *r = sl_result_at(job, i);
         if (r->status == SL_RESULT_EQUAL)
@@ -20,27 +42,17 @@ static void verify_text(struct sl_buf *b, const struct sl_job *job)
             sl_buf_printf(b, "  %llu elements, the first at %llu", (unsigned long long)r->different, (unsigned long long)r->first_different);
         sl_buf_char(b, '\n');
     }
-    sl_buf_printf(b, "%s %llu equal, %llu different, %llu only in A, %llu only in B; %s compared\n", is_equal(s) ? "=" : "!",
-                  (unsigned long long)s->equal, (unsigned long long)s->different, (unsigned long long)s->only_a,
-                  (unsigned long long)s->only_b, sl_text_bytes(s->bytes, bytes, sizeof bytes));
+    pair_summary_text(b, sl_job_summary(job));
 }
 
-static void verify_json(struct sl_buf *b, const struct sl_job *job)
+static void verify_json(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
 {
-    const struct sl_summary *s = sl_job_summary(job);
+    (void)x;
+    (void)y;
     struct sl_json j;
     sl_json_begin(&j, b, 2);
     sl_json_object(&j);
-    sl_json_kbool(&j, "equal", is_equal(s));
-    sl_json_key(&j, "summary");
-    sl_json_object(&j);
-    sl_json_kuint(&j, "equal", s->equal);
-    sl_json_kuint(&j, "different", s->different);
-    sl_json_kuint(&j, "only_a", s->only_a);
-    sl_json_kuint(&j, "only_b", s->only_b);
-    sl_json_kuint(&j, "bytes", s->bytes);
-    sl_json_kdouble(&j, "seconds", s->seconds);
-    sl_json_object_end(&j);
+    pair_summary_json(&j, sl_job_summary(job));
     sl_json_key(&j, "params");
     sl_json_array(&j);
     for (size_t i = 0; i < sl_result_count(job); i++) {
@@ -63,7 +75,16 @@ static void verify_json(struct sl_buf *b, const struct sl_job *job)
     sl_buf_char(b, '\n');
 }
 
-int command_verify(const struct values *v)
+static int pair_answer(const struct values *v, const struct pair_kind *kind, const struct sl_job *job,
+                       const struct sl_checkpoint *a, const struct sl_checkpoint *b)
+{
+    struct sl_buf out = { 0 };
+    (v->given[OPT_JSON] ? kind->json : kind->text)(&out, job, a, b);
+    const int code = out_flush(&out);
+    return code ? code : pair_is_equal(sl_job_summary(job)) ? SL_OK : SL_NO;
+}
+
+int pair_command(const struct values *v, const struct pair_kind *kind)
 {
     struct sl_checkpoint *a = NULL, *b = NULL;
     struct sl_job *job = NULL;
@@ -74,25 +95,19 @@ int command_verify(const struct values *v)
     if (!code)
         code = open_checkpoint(v, v->args[1], &b);
     if (!code) {
-        code = sl_verify_start(a, b, &o, &job, &err);
+        code = kind->start(a, b, &o, &job, &err);
         if (!code)
-            code = job_follow(v, job, "verify", &err);
-        if (code && code != SL_NO)
-            report_error(&err);
-    }
-    if (job && (code == SL_OK || code == SL_NO)) {
-        struct sl_buf out = { 0 };
-        if (v->given[OPT_JSON])
-            verify_json(&out, job);
-        else
-            verify_text(&out, job);
-        bool equal = is_equal(sl_job_summary(job));
-        code = out_flush(&out);
-        if (!code && !equal)
-            code = SL_NO;
+            code = job_follow(v, job, kind->name, &err);
+        code = code ? report_error(&err) : pair_answer(v, kind, job, a, b);
     }
     sl_job_free(job);
     sl_close(b);
     sl_close(a);
     return code;
+}
+
+int command_verify(const struct values *v)
+{
+    static const struct pair_kind kind = { "verify", sl_verify_start, verify_text, verify_json };
+    return pair_command(v, &kind);
 }
