@@ -1,6 +1,8 @@
 /* plan.c: the mapping preview. */
 #include "cli/cli.h"
+#include "base/arena.h"
 #include "base/json.h"
+#include "base/map.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +40,38 @@ static struct sl_piece_info *pieces_of(const struct sl_plan *plan, size_t target
     return pieces;
 }
 
+/* What is left out, the same name and reason on several ranks as one line. */
+static void left_out_text(struct sl_buf *b, const struct sl_plan_info *info)
+{
+    struct sl_map seen = { 0 };
+    uint64_t *times = calloc(info->left_out_count + 1, sizeof *times);
+    size_t *first = calloc(info->left_out_count + 1, sizeof *first), count = 0;
+    struct sl_arena arena = { 0 };
+    for (size_t i = 0; times && first && i < info->left_out_count; i++) {
+        const struct sl_left_out *l = &info->left_out[i];
+        const char *key = sl_arena_printf(&arena, "%s: %s", l->name, l->why);
+        uint64_t at = count;
+        bool added = false;
+        if (!key || !sl_map_add(&seen, key, strlen(key), &at, &added))
+            break;
+        if (added)
+            first[count++] = i;
+        times[at]++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct sl_left_out *l = &info->left_out[first[i]];
+        sl_buf_printf(b, "left out  %s: %s", l->name, l->why);
+        if (times[i] > 1)
+            sl_buf_printf(b, "  (in %s and %llu more)\n", l->where, (unsigned long long)times[i] - 1);
+        else
+            sl_buf_printf(b, "  (in %s)\n", l->where);
+    }
+    sl_map_free(&seen);
+    sl_arena_free(&arena);
+    free(first);
+    free(times);
+}
+
 static void plan_summary(struct sl_buf *b, const struct sl_plan_info *info)
 {
     char read[32], write[32], memory[32], space[32];
@@ -47,8 +81,7 @@ static void plan_summary(struct sl_buf *b, const struct sl_plan_info *info)
                       info->files[i].tensors);
     for (size_t i = 0; i < info->extra_count; i++)
         sl_buf_printf(b, "file      %s  %s\n", info->extras[i].name, info->extras[i].from ? info->extras[i].from : "made from what is known");
-    for (size_t i = 0; i < info->left_out_count; i++)
-        sl_buf_printf(b, "left out  %s  %s: %s\n", info->left_out[i].where, info->left_out[i].name, info->left_out[i].why);
+    left_out_text(b, info);
     problems_text(b, info->notes, info->note_count);
     sl_buf_printf(b, "cost      read %s, write %s in %zu file%s, %s of buffers", sl_text_bytes(info->read_bytes, read, sizeof read),
                   sl_text_bytes(info->write_bytes, write, sizeof write), info->file_count, info->file_count == 1 ? "" : "s",
