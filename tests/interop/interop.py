@@ -242,13 +242,14 @@ def judge(row, family, dst, options=(), cast=None):
         index_is_right(dst, state, place)
     with Tally.check(row, "config.json"):
         config = config_is_right(model, dst, cast)
-        carried = "--hf-config" in options
         if model.dim_model_base:
-            assert ("auto_map" in config) == carried, "auto_map belongs there exactly when the code files do"
-        if carried:
-            for name in os.listdir(family.hf):
-                if name != "config.json":
-                    assert filecmp.cmp(os.path.join(family.hf, name), os.path.join(dst, name), shallow=False), f"{name} not carried over"
+            assert ("auto_map" in config) == ("--hf-config" in options), "auto_map belongs there exactly when the code files do"
+    if "--hf-config" in options:
+        with Tally.check(row, "files carried over byte for byte"):
+            for name in sorted(set(os.listdir(family.hf)) - {"config.json"}):
+                there = os.path.join(dst, name)
+                assert os.path.exists(there), f"{name} is not there"
+                assert filecmp.cmp(os.path.join(family.hf, name), there, shallow=False), f"{name} is not the same bytes"
     if not cast or cast == torch.float32:
         with Tally.check(row, "transformers: same logits and loss"):
             apart, loss = same_logits(dst, family.forward, model.vocab)
