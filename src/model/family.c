@@ -217,9 +217,20 @@ static int read_spec(const struct loader *l, struct place at, const struct sl_va
     return one_of(l, at, "spec", r->spec, words, 2, &which);
 }
 
+static int read_experts(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
+{
+    static const char *const words[] = {"te_grouped", "grouped", "local_experts", "block_ffn"};
+    size_t which;
+    const int code = text_member(l, at, row, "experts", &r->experts);
+    if (code || !r->experts)
+        return code;
+    return one_of(l, at, "experts", r->experts, words, sizeof words / sizeof *words, &which);
+}
+
 static int read_rule(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
 {
-    static const char *const known[] = {"name", "map", "cut", "stage", "when", "spec", "optional", "alias",
+    static const char *const known[] = {"name", "map", "cut", "stage", "when", "spec", "experts", "optional",
+                                        "alias",
                                         "aliases", "label", NULL};
     if (row->kind != SL_VALUE_DICT)
         return refuse(l, at, "an object is expected");
@@ -233,6 +244,7 @@ static int read_rule(const struct loader *l, struct place at, const struct sl_va
     code = code ? code : read_stage(l, at, row, r);
     code = code ? code : when_member(l, at, row, "when", &r->when);
     code = code ? code : read_spec(l, at, row, r);
+    code = code ? code : read_experts(l, at, row, r);
     code = code ? code : bool_member(l, at, row, "optional", &r->optional);
     code = code ? code : bool_member(l, at, row, "alias", &r->alias);
     code = code ? code : text_member(l, at, row, "label", &r->label);
@@ -705,7 +717,7 @@ static int check_map(const struct loader *l, struct place at, const struct sl_fa
             if (found != 1)
                 return refuse(l, at, sl_arena_printf(l->arena, found ? "\"%.*s\" may be several params"
                                                                      : "\"%.*s\" is no param", (int)len, p));
-        } else if (p[len] != '(') {
+        } else if (p[len] != '(' && !(len == 2 && !memcmp(p, "as", 2))) {
             const int code = check_expression(l, at, f, p, len);
             if (code)
                 return code;

@@ -45,6 +45,8 @@
  *          rules and params of a layer also "moe_layer"; for Megatron targets "pp":
  *          more than one pipeline stage (a tied head is stored only then)
  *   spec   "te" or "local": only when that spelling is wanted (targets) or met
+ *   experts  the same for how experts are stored: "te_grouped" (weightN), "grouped"
+ *          (weight1, weight2 of all local experts), "local_experts", "block_ffn"
  *   optional  true: absent in a source is no error
  *   alias  true: met in sources, never written to a target
  *   aliases  more names of the same tensor, each an alias rule of its own
@@ -79,6 +81,7 @@ struct sl_rule {
     enum sl_stage stage;
     const char *when;          /* NULL: always */
     const char *spec;          /* "te", "local", NULL: both */
+    const char *experts;       /* "te_grouped", "grouped", .., NULL: all */
     bool optional;
     bool alias;                /* met in sources, never written */
     const char *label;         /* "q k v by group", for people; NULL */
