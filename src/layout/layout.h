@@ -58,7 +58,7 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
 struct sl_target_spec {
     enum sl_dialect dialect;
     const char *spec;                    /* "te", "local" for Megatron */
-    const char *experts;                 /* "te_grouped", "local" */
+    const char *experts;                 /* "te_grouped", "grouped", "local_experts" (or "local") */
     struct sl_parallel parallel;         /* Megatron targets; all 1 for HF */
     const int32_t *stage_layers;         /* layers per stage, stage = chunk * pp + pp rank; NULL: even */
     int64_t padded_vocab;                /* rows of the stored embedding (all ranks); 0: no padding */

@@ -153,13 +153,11 @@ static int global_names(const struct source *s, struct match *m, int32_t layer, 
     m->names = (struct sl_map_names){ .find = builder_find, .arg = (void *)(uintptr_t)&s->b,
                                       .layer = layer, .expert = expert,
                                       .tensor = (uint32_t)(m->t - s->c->tensors) };
-    if (!s->has_ranks)
-        return SL_OK;
-    if (layer >= 0 && (m->names.layer = sl_model_layer(b->model, rank->pp, m->t->chunk, layer)) < 0)
+    if (numbers_experts)
+        m->names.expert = (expert < 0 ? 0 : expert) + (s->has_ranks ? rank->ep * (b->experts / b->parallel.ep) : 0);
+    if (s->has_ranks && layer >= 0 && (m->names.layer = sl_model_layer(b->model, rank->pp, m->t->chunk, layer)) < 0)
         return sl_fail(s->b.err, SL_INPUT, file_of(s, m->t), "%s: pipeline stage %d (chunk %d) has no layer %d",
                        m->t->name, rank->pp, m->t->chunk, layer);
-    if (numbers_experts)
-        m->names.expert = (expert < 0 ? 0 : expert) + rank->ep * (b->experts / b->parallel.ep);
     return SL_OK;
 }
 

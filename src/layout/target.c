@@ -62,13 +62,18 @@ static int32_t layers_of_stage(const struct target *t, int32_t stage)
 
 /* ---- tensors ------------------------------------------------------------------------ */
 
+/* Is a spelling ("te", "local") or a storage of experts the one that is wanted? */
+static bool word_fits(const char *rule, const char *wanted)
+{
+    return !rule || (wanted && !strcmp(rule, wanted));
+}
+
 static bool spec_fits(const struct target *t, const struct sl_rule *rule)
 {
-    const char *spec = t->spec->spec, *experts = t->spec->experts;
-    if (!rule->spec)
-        return true;
-    return (spec && !strcmp(rule->spec, spec)) || (experts && !strcmp(rule->spec, experts)) ||
-           (!spec && !experts && !t->has_ranks);
+    const char *experts = t->spec->experts;
+    if (experts && !strcmp(experts, "local"))
+        experts = "local_experts";
+    return word_fits(rule->spec, t->spec->spec) && word_fits(rule->experts, experts);
 }
 
 static bool stage_fits(const struct target *t, const struct sl_rule *rule)
