@@ -199,13 +199,13 @@ int plan_add_extra(struct sl_conversion *p, const struct sl_out_extra *extra, st
     return SL_OK;
 }
 
-/* What is carried over from a reference folder: tokenizer, chat template, code, licence. Never
- * weights, and not the two files that are made from what is known. */
+/* What is carried over from a reference folder: tokenizer, chat template, generation settings,
+ * code, licence. Never weights, and not config.json, which is made from what is known. */
 static const char *const carried[] = {
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "*.tiktoken", "tiktoken.model", "spiece.model", "sentencepiece*.model",
     "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja", "chat_template.json",
-    "preprocessor_config.json", "processor_config.json",
+    "preprocessor_config.json", "processor_config.json", "generation_config.json",
     "configuration_*.py", "modeling_*.py", "tokenization_*.py", "LICENSE*", "NOTICE*", "USE_POLICY*",
 };
 
@@ -217,27 +217,31 @@ static bool is_carried(const char *name)
     return false;
 }
 
+/* One small file of a folder, byte for byte. */
+static int carry_file(struct sl_conversion *p, const char *folder, const char *name, struct sl_error *err)
+{
+    struct sl_file file;
+    struct sl_out_extra extra = { .name = name, .from = sl_arena_printf(&p->arena, "%s/%s", folder, name) };
+    if (!extra.from)
+        return sl_fail_memory(err, strlen(folder));
+    if (sl_path_is_folder(extra.from))
+        return SL_OK;
+    const int rc = sl_file_open(extra.from, &file, err);
+    if (rc)
+        return rc;
+    extra.len = file.size;
+    sl_file_close(&file);
+    return plan_add_extra(p, &extra, err);
+}
+
 static int carry_files(struct sl_conversion *p, const char *folder, struct sl_error *err)
 {
     const char *const *names;
     size_t count;
     int rc = sl_folder_list(folder, SL_LIMIT_FOLDER_ENTRIES, &p->arena, &names, &count, err);
-    for (size_t i = 0; i < count && !rc; i++) {
-        struct sl_file file;
-        struct sl_out_extra extra = { .name = names[i] };
-        if (!is_carried(names[i]))
-            continue;
-        extra.from = sl_arena_printf(&p->arena, "%s/%s", folder, names[i]);
-        if (!extra.from)
-            return sl_fail_memory(err, strlen(folder));
-        if (sl_path_is_folder(extra.from))
-            continue;
-        if ((rc = sl_file_open(extra.from, &file, err)))
-            return rc;
-        extra.len = file.size;
-        sl_file_close(&file);
-        rc = plan_add_extra(p, &extra, err);
-    }
+    for (size_t i = 0; i < count && !rc; i++)
+        if (is_carried(names[i]))
+            rc = carry_file(p, folder, names[i], err);
     return rc;
 }
 
@@ -266,35 +270,29 @@ static int64_t vocab_rows(const struct sl_conversion *p)
     return p->model->vocab;
 }
 
-/* config.json of a model no family knows is carried as it is. */
-static int carry_configs(struct sl_conversion *p, struct sl_error *err)
+/* config.json of a model no family knows is carried as it is, if it can be read. */
+static int carry_config(struct sl_conversion *p, struct sl_error *err)
 {
-    static const char *const names[] = { "config.json", "generation_config.json" };
-    int rc = SL_OK;
-    for (size_t i = 0; i < 2 && !rc; i++) {
-        struct sl_file file;
-        struct sl_out_extra extra = { .name = names[i] };
-        extra.from = sl_arena_printf(&p->arena, "%s/%s", p->ckpt->folder, names[i]);
-        if (!extra.from)
-            return sl_fail_memory(err, strlen(p->ckpt->folder));
-        if (!sl_path_exists(extra.from))
-            continue;
-        if ((rc = sl_file_open(extra.from, &file, err)))
-            return rc;
-        extra.len = file.size;
-        sl_file_close(&file);
-        rc = plan_add_extra(p, &extra, err);
-    }
-    return rc;
+    const char *path = sl_arena_printf(&p->arena, "%s/config.json", p->ckpt->folder);
+    if (!path)
+        return sl_fail_memory(err, strlen(p->ckpt->folder));
+    if (!sl_path_exists(path))
+        return SL_OK;
+    if (!p->ckpt->hf_config)
+        return sl_fail(err, SL_INPUT, path, "is damaged, and nothing else tells what the model is; mend it, or take it away");
+    return carry_file(p, p->ckpt->folder, "config.json", err);
 }
 
-static int make_configs(struct sl_conversion *p, struct sl_error *err)
+/* folder: what is carried over from, NULL: nothing. A generation_config.json there is carried
+ * byte for byte, like the tokenizer. */
+static int make_configs(struct sl_conversion *p, const char *folder, struct sl_error *err)
 {
     struct sl_buf config = { 0 }, generation = { 0 };
+    const char *given = folder ? sl_arena_printf(&p->arena, "%s/generation_config.json", folder) : NULL;
     int rc = sl_model_hf_config(p->model, main_dtype(p), vocab_rows(p), &config, &generation, &p->notes, err);
     if (!rc)
         rc = add_text(p, "config.json", &config, err);
-    if (!rc && generation.len)
+    if (!rc && generation.len && !(given && sl_path_exists(given)))
         rc = add_text(p, "generation_config.json", &generation, err);
     sl_buf_free(&config);
     sl_buf_free(&generation);
@@ -305,8 +303,8 @@ int plan_hf_extras(struct sl_conversion *p, const struct sl_want *want, struct s
 {
     const bool from_hf = p->ckpt->container == SL_HF_SAFETENSORS || p->ckpt->container == SL_HF_BIN;
     const char *folder = want->hf_config ? want->hf_config : p->model->hf_reference_folder;
-    int rc = p->model->family ? make_configs(p, err) : carry_configs(p, err);
     if (!folder && from_hf)
         folder = p->ckpt->folder;
+    const int rc = p->model->family ? make_configs(p, folder, err) : carry_config(p, err);
     return rc || !folder ? rc : carry_files(p, folder, err);
 }
