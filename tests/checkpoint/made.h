@@ -76,9 +76,8 @@ static inline void copy_tree(const char *from, const char *to)
     assert_int_equal(sl_folder_make(to, NULL), 0);
     assert_int_equal(sl_folder_list(from, 1000, &arena, &names, &count, NULL), 0);
     for (size_t i = 0; i < count; i++) {
-        char a[768], b[768];
-        snprintf(a, sizeof a, "%s/%s", from, names[i]);
-        snprintf(b, sizeof b, "%s/%s", to, names[i]);
+        const char *a = sl_arena_printf(&arena, "%s/%s", from, names[i]);
+        const char *b = sl_arena_printf(&arena, "%s/%s", to, names[i]);
         if (sl_path_is_folder(a))
             copy_tree(a, b);
         else
@@ -249,7 +248,7 @@ static inline void make_rank(const char *rank, const struct made_rank *r)
     struct sl_torch_piece *tail;
     uint64_t bytes[256];
     uint32_t storages = 0, crc[256], tail_count;
-    char path[768];
+    char path[1024];
     pickle_rank(&p, r, bytes, &storages);
     assert_int_equal(sl_torch_layout(p.out.data, p.out.len, bytes, storages, &arena, &layout, &err), 0);
     for (uint32_t i = 0; i < storages; i++) {

@@ -232,7 +232,7 @@ TEST(a_path_that_is_not_there_is_told)
 
 TEST(a_device_is_not_opened)
 {
-    refused("/dev/zero", SL_INPUT, "neither a file nor a folder");
+    refused("/dev/zero", SL_INPUT, "is a character device, not a regular file");
 }
 
 TEST(an_unreadable_folder_is_told_with_the_reason)
