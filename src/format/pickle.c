@@ -412,9 +412,10 @@ static int op_int_text(struct machine *m)
     }
     uint8_t *number;
     size_t number_len;
-    if (!sl_pickle_decimal(m->arena, s, len, &number, &number_len))
-        return refuse(m, "its text is no whole number");
-    return push_long(m, number, number_len);
+    code = sl_pickle_decimal(m->arena, s, len, &number, &number_len);
+    if (code == SL_MEMORY)
+        return no_memory(m, len);
+    return code ? refuse(m, "its text is no whole number") : push_long(m, number, number_len);
 }
 
 static int op_float(struct machine *m)
@@ -499,9 +500,11 @@ static int op_text_line(struct machine *m)
     bool is_unicode = opcode(m) == 'V';
     char *text;
     size_t text_len;
-    bool ok = is_unicode ? sl_pickle_unicode(m->arena, s, len, &text, &text_len)
-                         : sl_pickle_quoted(m->arena, s, len, &text, &text_len);
-    if (!ok)
+    code = is_unicode ? sl_pickle_unicode(m->arena, s, len, &text, &text_len)
+                      : sl_pickle_quoted(m->arena, s, len, &text, &text_len);
+    if (code == SL_MEMORY)
+        return no_memory(m, len);
+    if (code)
         return refuse(m, "its text is not written as Python writes it");
     return push_text(m, is_unicode ? SL_NODE_STR : SL_NODE_BYTES, text, text_len);
 }

@@ -7,6 +7,7 @@
 #include "format/pickletext.h"
 
 #include "base/text.h"
+#include <shardlens/types.h>
 
 #include <locale.h>
 #include <stdlib.h>
@@ -49,8 +50,8 @@ static void trim(const char **s, size_t *len)
         (*len)--;
 }
 
-bool sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
-                       uint8_t **number, size_t *number_len)
+int sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
+                      uint8_t **number, size_t *number_len)
 {
     trim(&s, &len);
     if (len && s[len - 1] == 'L')
@@ -61,17 +62,17 @@ bool sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
         len--;
     }
     if (!len)
-        return false;
+        return SL_INPUT;
     size_t room = len / 9 + 2;          /* 9 digits fit in a limb; one more for the sign */
     uint32_t *limbs = SL_ARENA_NEW(arena, uint32_t, room);
     if (!limbs)
-        return false;
+        return SL_MEMORY;
     size_t count = 0;
     for (size_t i = 0; i < len;) {
         uint32_t factor = 1, digit = 0;
         for (; i < len && factor < 1000000000; i++, factor *= 10) {
             if (s[i] < '0' || s[i] > '9')
-                return false;
+                return SL_INPUT;
             digit = digit * 10 + (uint32_t)(s[i] - '0');
         }
         limbs_push(limbs, &count, factor, digit);
@@ -87,7 +88,7 @@ bool sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
     }
     *number = bytes;
     *number_len = 4 * count;
-    return true;
+    return SL_OK;
 }
 
 bool sl_pickle_double(const char *s, size_t len, double *value)
@@ -181,12 +182,12 @@ bool sl_pickle_is_text(const void *s, size_t len)
     return sl_text_is_utf8((const char *)p + from, len - from);
 }
 
-bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
-                       char **text, size_t *text_len)
+int sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
+                      char **text, size_t *text_len)
 {
     char *out = SL_ARENA_NEW(arena, char, 2 * len + 1);  /* Latin-1 doubles at most */
     if (!out)
-        return false;
+        return SL_MEMORY;
     size_t n = 0;
     for (size_t i = 0; i < len;) {
         uint32_t c = (uint8_t)s[i];
@@ -194,13 +195,13 @@ bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
         if (s[i] == '\\' && i + 1 < len)
             digits = s[i + 1] == 'u' ? 4 : s[i + 1] == 'U' ? 8 : 0;
         if (digits && (!hex_number(s + i + 2, len - i - 2, digits, &c) || c > 0x10ffff))
-            return false;
+            return SL_INPUT;
         n += sl_pickle_utf8(c, out + n);
         i += digits ? digits + 2 : 1;
     }
     *text = out;
     *text_len = n;
-    return true;
+    return SL_OK;
 }
 
 /* One escape at s (after the backslash); returns the characters it takes, 0
@@ -234,17 +235,17 @@ static size_t unescape(const char *s, size_t len, char *out, size_t *count)
     return 1;
 }
 
-bool sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
-                      char **text, size_t *text_len)
+int sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
+                     char **text, size_t *text_len)
 {
     trim(&s, &len);
     if (len < 2 || (s[0] != '\'' && s[0] != '"') || s[len - 1] != s[0])
-        return false;
+        return SL_INPUT;
     s++;
     len -= 2;
     char *out = SL_ARENA_NEW(arena, char, len + 1);
     if (!out)
-        return false;
+        return SL_MEMORY;
     size_t n = 0;
     for (size_t i = 0; i < len;) {
         if (s[i] != '\\') {
@@ -252,16 +253,16 @@ bool sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
             continue;
         }
         if (++i == len)
-            return false;
+            return SL_INPUT;
         size_t count, used = unescape(s + i, len - i, out + n, &count);
         if (!used)
-            return false;
+            return SL_INPUT;
         i += used;
         n += count;
     }
     *text = out;
     *text_len = n;
-    return true;
+    return SL_OK;
 }
 
 /* --- names -------------------------------------------------------------- */

@@ -1,7 +1,6 @@
 /* pickletext.h: the text forms inside pickles (protocol 0), and names of
  * globals. Each function is given one operand, without its line feed, and
- * returns false when it is not what Python writes (or when memory is out, which
- * the caller can't and need not tell apart). */
+ * gives SL_OK, SL_INPUT when it is not what Python writes, or SL_MEMORY. */
 #ifndef SL_FORMAT_PICKLETEXT_H
 #define SL_FORMAT_PICKLETEXT_H
 
@@ -10,16 +9,16 @@
 #include <stdbool.h>
 
 /* "-123", "123L" -> two's complement, little-endian, in the arena. */
-bool sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
-                       uint8_t **number, size_t *number_len);
-/* "1.5", "1e400", "-inf", "nan". */
+int sl_pickle_decimal(struct sl_arena *arena, const char *s, size_t len,
+                      uint8_t **number, size_t *number_len);
+/* "1.5", "1e400", "-inf", "nan"; false: no such thing. */
 bool sl_pickle_double(const char *s, size_t len, double *value);
 /* raw-unicode-escape (Latin-1 bytes, \uXXXX, \UXXXXXXXX) -> UTF-8. */
-bool sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
-                       char **text, size_t *text_len);
-/* A quoted Python 2 string with backslash escapes -> its bytes. */
-bool sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
+int sl_pickle_unicode(struct sl_arena *arena, const char *s, size_t len,
                       char **text, size_t *text_len);
+/* A quoted Python 2 string with backslash escapes -> its bytes. */
+int sl_pickle_quoted(struct sl_arena *arena, const char *s, size_t len,
+                     char **text, size_t *text_len);
 
 /* UTF-8, in which surrogates may stand alone (Python's surrogatepass)? */
 bool sl_pickle_is_text(const void *s, size_t len);

@@ -500,7 +500,7 @@ int sl_st_layout(struct sl_st_tensor *tensors, size_t count, struct sl_buf *out,
     if (code)
         return code;
     sl_buf_char(out, '}');
-    while (out->len % 8)
+    while (!out->failed && out->len % 8)
         sl_buf_char(out, ' ');
     if (out->failed)
         return sl_fail_memory(err, out->room);

@@ -411,11 +411,11 @@ static bool is_same(const struct sl_zip_entry *e, const zip_stat_t *st)
 
 static int compare_with_libzip(struct walk *w)
 {
-    zip_t *za = sl_zip_source_open(w->file, w->start, w->length, w->tail, w->dir_at,
-                                   ZIP_RDONLY | ZIP_CHECKCONS, w->err);
-    if (!za)
-        return SL_INPUT;
-    int code = SL_OK;
+    zip_t *za;
+    int code = sl_zip_source_open(w->file, w->start, w->length, w->tail, w->dir_at,
+                                  ZIP_RDONLY | ZIP_CHECKCONS, &za, w->err);
+    if (code)
+        return code;
     zip_int64_t count = zip_get_num_entries(za, 0);
     if (count < 0 || (uint64_t)count != w->entries)
         code = damaged(w, "%llu records by our reading, %lld by libzip's", ULL(w->entries),
@@ -515,13 +515,21 @@ static int read_deflated(const struct sl_file *file, uint64_t start, uint64_t le
                          const struct sl_zip_entry *e, uint64_t from, void *buf, size_t len,
                          struct sl_error *err)
 {
-    zip_t *za = sl_zip_source_open(file, start, length, NULL, 0, ZIP_RDONLY, err);
-    if (!za)
-        return SL_INPUT;
+    zip_t *za;
+    struct sl_error reading = { .code = SL_OK };
+    int code = sl_zip_source_open(file, start, length, NULL, 0, ZIP_RDONLY, &za, &reading);
+    if (code) {
+        if (err)
+            *err = reading;
+        return code;
+    }
     zip_int64_t index = zip_name_locate(za, e->name, ZIP_FL_ENC_RAW);
     zip_file_t *zf = index < 0 ? NULL : zip_fopen_index(za, (zip_uint64_t)index, 0);
-    int code = SL_OK;
-    if (!zf || !skip(zf, from) || !read_all(zf, buf, len))
+    if (zf && skip(zf, from) && read_all(zf, buf, len))
+        code = SL_OK;
+    else if (reading.code && err)            /* not the data: the file could not be read */
+        code = (int)(*err = reading).code;
+    else
         code = sl_fail(err, SL_INPUT, file->path, "record %s can't be unpacked: its compressed "
                        "data is damaged", e->name);
     if (zf)

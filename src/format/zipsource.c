@@ -101,15 +101,13 @@ static zip_int64_t source_command(void *user, void *data, zip_uint64_t len, zip_
     }
 }
 
-zip_t *sl_zip_source_open(const struct sl_file *file, uint64_t start, uint64_t length,
-                          const uint8_t *tail, uint64_t tail_at, int flags,
-                          struct sl_error *err)
+int sl_zip_source_open(const struct sl_file *file, uint64_t start, uint64_t length,
+                       const uint8_t *tail, uint64_t tail_at, int flags, zip_t **archive,
+                       struct sl_error *err)
 {
     struct source *s = calloc(1, sizeof *s);
-    if (!s) {
-        sl_fail_memory(err, sizeof *s);
-        return NULL;
-    }
+    if (!s)
+        return sl_fail_memory(err, sizeof *s);
     s->window.file = file;
     s->window.end = start + length;
     s->start = start;
@@ -117,20 +115,30 @@ zip_t *sl_zip_source_open(const struct sl_file *file, uint64_t start, uint64_t l
     s->tail = tail;
     s->tail_at = tail_at;
     zip_error_init(&s->error);
-    s->err = err ? err : &s->unasked;
-    s->err->message[0] = 0;
+    struct sl_error reading = { .code = SL_OK };        /* of the reads that opening does */
+    s->err = &reading;
 
     zip_error_t error;
     zip_error_init(&error);
     zip_source_t *source = zip_source_function_create(source_command, s, &error);
-    zip_t *za = NULL;
-    if (!source)
-        free(s);
-    else if (!(za = zip_open_from_source(source, flags, &error)))
-        zip_source_free(source);
-    if (!za && (!err || !err->message[0]))
-        sl_fail(err, SL_INPUT, file->path, "refused by libzip's consistency check: %s",
-                zip_error_strerror(&error));
+    *archive = source ? zip_open_from_source(source, flags, &error) : NULL;
+    int code = SL_OK;
+    if (*archive) {
+        s->err = err ? err : &s->unasked;
+    } else {
+        if (source)
+            zip_source_free(source);
+        else
+            free(s);
+        code = (int)reading.code;
+        if (code && err)
+            *err = reading;
+        else if (!code)
+            code = zip_error_code_zip(&error) == ZIP_ER_MEMORY
+                 ? sl_fail_memory(err, length)
+                 : sl_fail(err, SL_INPUT, file->path, "refused by libzip's consistency check: %s",
+                           zip_error_strerror(&error));
+    }
     zip_error_fini(&error);
-    return za;
+    return code;
 }

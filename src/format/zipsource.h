@@ -12,9 +12,9 @@
 
 /* Opens the archive at [start, start + length) with libzip. tail: the bytes
  * [tail_at, length) of the archive if they are in memory already, else NULL;
- * borrowed until zip_discard(). NULL on failure: *err says why. */
-zip_t *sl_zip_source_open(const struct sl_file *file, uint64_t start, uint64_t length,
-                          const uint8_t *tail, uint64_t tail_at, int flags,
-                          struct sl_error *err);
+ * borrowed until zip_discard(), which is the caller's to call on *archive. */
+int sl_zip_source_open(const struct sl_file *file, uint64_t start, uint64_t length,
+                       const uint8_t *tail, uint64_t tail_at, int flags, zip_t **archive,
+                       struct sl_error *err);
 
 #endif
