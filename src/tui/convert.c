@@ -344,11 +344,11 @@ static int checks_of(struct app *app, struct check *c)
         check_set(&c[n++], '=', "the place is new, nothing is overwritten%s", p->parent_missing ? "; its parent folder is made" : "");
     uint64_t room = app->options->frozen ? 0 : p->info->free_bytes;
     if (!room)
-        check_set(&c[n++], 'o', "writes %s in %zu files, %zu left out%s", sl_text_bytes(p->info->write_bytes, a, sizeof a), p->info->file_count,
+        check_set(&c[n++], 'o', "writes %s in %zu file%s, %zu left out%s", sl_text_bytes(p->info->write_bytes, a, sizeof a), p->info->file_count, p->info->file_count == 1 ? "" : "s",
                   p->info->left_out_count, app->options->frozen ? "" : "; free space not known");
     else
-        check_set(&c[n++], space_short(app) ? '!' : '=', "writes %s in %zu files, free %s; %zu left out", sl_text_bytes(p->info->write_bytes, a, sizeof a),
-                  p->info->file_count, sl_text_bytes(room, b, sizeof b), p->info->left_out_count);
+        check_set(&c[n++], space_short(app) ? '!' : '=', "writes %s in %zu file%s, free %s; %zu left out", sl_text_bytes(p->info->write_bytes, a, sizeof a),
+                  p->info->file_count, p->info->file_count == 1 ? "" : "s", sl_text_bytes(room, b, sizeof b), p->info->left_out_count);
     check_set(&c[n++], 'o', "reads %s, %s of buffers", sl_text_bytes(p->info->read_bytes, a, sizeof a), sl_text_bytes(p->info->memory_bytes, d, sizeof d));
     if (faults || warnings || p->info->note_count)
         check_set(&c[n++], '~', "%zu faults, %zu warnings (f shows them)%s%.120s", faults, warnings, p->info->note_count ? "; " : "",
@@ -383,7 +383,7 @@ static int draw_status(struct app *app, struct pane p)
 static void draw_fields(struct app *app, struct pane p)
 {
     struct list *l = &app->convert.list;
-    list_show(l, p.rows, 0);
+    list_show(l, p.rows, LIST_ROWS);
     for (int row = 0; row < p.rows && l->top + (size_t)row < l->count; row++)
         draw_field(app, p, row, (int)(l->top + (size_t)row));
 }

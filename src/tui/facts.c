@@ -104,7 +104,7 @@ static void format(const struct app *app, struct fact *f)
     for (size_t d = 0; d < i->dtype_count && d < 3; d++)
         add(&t, ", %s", sl_dtype_label(i->dtypes[d].dtype));
     if (i->names)
-        add(&t, ", %s names", i->names);
+        add(&t, ", %s", i->names);
 }
 
 static void layout(const struct app *app, struct fact *f)

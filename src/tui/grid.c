@@ -53,8 +53,14 @@ static int column_of(const struct axes *a, size_t col)
     return LABEL + (int)(col * CELL + gap);
 }
 
+static int head_rows(const struct axes *a)
+{
+    return a->ep > 1 || a->fold_cols > 1 ? 2 : 1;
+}
+
 static void draw_heads(struct pane p, const struct axes *a)
 {
+    int last = head_rows(a) - 1;
     char text[24];
     size_t per_group = a->tp > a->fold_cols ? a->tp / a->fold_cols : 1;
     if (a->fold_cols == 1 && a->ep > 1)
@@ -64,15 +70,15 @@ static void draw_heads(struct pane p, const struct axes *a)
                 pane_text(p, 0, column_of(a, e * a->tp), STYLE_DIM, text);
         }
     if (a->fold_cols == 1) {
-        pane_text(p, 1, LABEL - 3, STYLE_DIM, "tp");
+        pane_text(p, last, LABEL - 3, STYLE_DIM, "tp");
         for (size_t x = 0; x < a->seen_cols; x++)
-            pane_printf(p, 1, column_of(a, x), STYLE_DIM, "%zu", x % a->tp % 10);
+            pane_printf(p, last, column_of(a, x), STYLE_DIM, "%zu", x % a->tp % 10);
         return;
     }
     snprintf(text, sizeof text, "%zu ranks a cell", a->fold_cols * a->fold_rows);
     pane_text(p, 0, LABEL, STYLE_DIM, text);
     for (size_t x = 0; x < a->seen_cols; x += per_group > 1 ? per_group : 8)
-        pane_printf(p, 1, column_of(a, x), STYLE_DIM, "%s%zu", a->ep > 1 ? "ep" : "tp", x * a->fold_cols / (a->ep > 1 ? a->tp : 1));
+        pane_printf(p, last, column_of(a, x), STYLE_DIM, "%s%zu", a->ep > 1 ? "ep" : "tp", x * a->fold_cols / (a->ep > 1 ? a->tp : 1));
 }
 
 static void draw_label(const struct app *app, struct pane p, int row, const struct axes *a, size_t y)
@@ -104,17 +110,21 @@ static size_t room_cols(const struct app *app, int cols)
     return room > 1 ? (size_t)room : 1;
 }
 
-static size_t room_rows(int rows) { return rows > 4 ? (size_t)rows - 3 : 1; }
+static size_t room_rows(const struct app *app, int rows)
+{
+    int used = app->opened->info->parallel.ep > 1 ? 3 : 2;      /* heads, the line below */
+    return rows > used ? (size_t)(rows - used) : 1;
+}
 
 int grid_draw(struct app *app, struct pane p)
 {
     const struct sl_checkpoint_info *info = app->opened->info;
     app->overview.rank = app->overview.rank < info->rank_count ? app->overview.rank : 0;
-    struct axes a = axes_of(app, room_rows(p.rows), room_cols(app, p.cols));
+    struct axes a = axes_of(app, room_rows(app, p.rows), room_cols(app, p.cols));
     size_t y0 = app->overview.rank / a.cols / a.fold_rows, x0 = app->overview.rank % a.cols / a.fold_cols;
     draw_heads(p, &a);
     for (size_t y = 0; y < a.seen_rows; y++) {
-        int row = 2 + (int)y;
+        int row = head_rows(&a) + (int)y;
         draw_label(app, p, row, &a, y);
         for (size_t x = 0; x < a.seen_cols; x++) {
             char sign[2] = { worst(app, &a, y, x), '\0' };
@@ -129,7 +139,7 @@ int grid_draw(struct app *app, struct pane p)
     }
     app->overview.fold_cols = a.fold_cols;
     app->overview.fold_rows = a.fold_rows;
-    return 2 + (int)a.seen_rows;
+    return head_rows(&a) + (int)a.seen_rows;
 }
 
 void grid_move(struct app *app, int rows, int cols)

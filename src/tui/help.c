@@ -7,7 +7,7 @@ static void draw(struct app *app, struct pane p)
 {
     char name[8], alias[8], keys[32], where[128];
     list_count(&app->help, key_row_count + SCREEN_HELP);
-    list_show(&app->help, p.rows, 0);
+    list_show(&app->help, p.rows, LIST_ROWS);
     for (int row = 0; row < p.rows && app->help.top + (size_t)row < app->help.count; row++) {
         size_t i = app->help.top + (size_t)row;
         bool selected = i == app->help.selected;

@@ -386,6 +386,10 @@ static bool back(struct app *app)
 
 void act_values(struct app *app)
 {
+    if (!shown(app)) {
+        app_say(app, STYLE_DIM, "no tensor is chosen: press 2, move to one, Enter");
+        return;
+    }
     app->inspect.values = !app->inspect.values;
     inspect_want(app);
 }
@@ -401,8 +405,10 @@ static void step_layer(struct app *app, int step)
 {
     const struct sl_logical *l = shown(app);
     char name[512], part[32], other[600];
-    if (!l)
+    if (!l) {
+        act_values(app);                 /* says what to do first */
         return;
+    }
     snprintf(name, sizeof name, "%s", l->name);
     snprintf(part, sizeof part, ".%d.", l->layer);
     char *at = l->layer >= 0 ? strstr(name, part) : NULL;

@@ -18,9 +18,9 @@ void list_move(struct list *l, ptrdiff_t delta)
         l->selected += (size_t)delta < l->count - 1 - l->selected ? (size_t)delta : l->count - 1 - l->selected;
 }
 
-void list_show(struct list *l, int rows, int jump)
+void list_show(struct list *l, int rows, enum list_scroll jump)
 {
-    size_t page = rows > 0 ? (size_t)rows : 1, extra = jump ? page / 2 : 0;
+    size_t page = rows > 0 ? (size_t)rows : 1, extra = jump == LIST_HALVES ? page / 2 : jump == LIST_PAGES ? page - 1 : 0;
     if (l->selected < l->top)
         l->top = l->selected > extra ? l->selected - extra : 0;
     else if (l->selected >= l->top + page)

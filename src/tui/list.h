@@ -9,9 +9,10 @@ struct list { size_t count, selected, top; };
 /* Moves the selection by delta rows, stopping at the ends. */
 void list_move(struct list *l, ptrdiff_t delta);
 void list_count(struct list *l, size_t count);
-/* Scrolls so that the selection is among `rows` visible rows. With `jump` the
- * view moves by half a page at its edges: where a side pane keeps the terminal
- * from scrolling a region, that redraws far less in all. */
-void list_show(struct list *l, int rows, int jump);
+/* Scrolls so that the selection is among `rows` visible rows: by rows, or at
+ * the edges by half or whole pages. Where a side pane keeps the terminal from
+ * scrolling a region, pages redraw far less in all. */
+enum list_scroll { LIST_ROWS, LIST_HALVES, LIST_PAGES };
+void list_show(struct list *l, int rows, enum list_scroll jump);
 
 #endif

@@ -344,7 +344,7 @@ static void draw_list(struct app *app, struct pane p, bool wide)
     struct map_state *m = &app->map;
     struct list *l = &m->lists[m->side];
     char note[128];
-    list_show(l, p.rows, wide);
+    list_show(l, p.rows, wide ? LIST_HALVES : LIST_PAGES);
     for (int row = 0; row < p.rows && l->top + (size_t)row < l->count; row++) {
         size_t i = row_at(app, m->side, l->top + (size_t)row);
         bool here = l->top + (size_t)row == l->selected;
@@ -356,7 +356,7 @@ static void draw_list(struct app *app, struct pane p, bool wide)
             if (!m->in_pieces)
                 pane_cursor(p, row, 0, false);
         }
-        pane_name(p, row, 2, p.cols - width - 4, here ? STYLE_SELECTED : STYLE_TEXT, side_name(app, m->side, i));
+        pane_name(p, row, 2, p.cols - width - 4, STYLE_TEXT, side_name(app, m->side, i));   /* the detail repeats it in bold */
         pane_name(p, row, p.cols - width, width, STYLE_DIM, note);
     }
     if (!l->count)
@@ -496,15 +496,6 @@ static void command(const struct app *app, struct sl_buf *out)
     convert_command(app, out);
 }
 
-static const char *crumb(const struct app *app, char *out, size_t room)
-{
-    size_t i;
-    snprintf(out, room, "map");
-    if (map_plan(app) && selected(app, &i))
-        snprintf(out, room, "map > %s", side_name(app, app->map.side, i));
-    return out;
-}
-
 static void opened(struct app *app)
 {
     if (app->opened && !map_plan(app) && app->plan_state == PLAN_NONE)
@@ -515,4 +506,4 @@ static void opened(struct app *app)
 }
 
 const struct screen_ops map_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .space = enter, .tab = tab, .back = back,
-                                    .command = command, .crumb = crumb, .opened = opened };
+                                    .command = command, .opened = opened };

@@ -26,7 +26,7 @@ static void draw_files(struct app *app, struct pane p)
     const struct sl_checkpoint_info *info = app->opened->info;
     struct list *l = &app->overview.files;
     list_count(l, info->file_count);
-    list_show(l, p.rows, 1);
+    list_show(l, p.rows, LIST_HALVES);
     for (int row = 0; row < p.rows && l->top + (size_t)row < l->count; row++) {
         const struct sl_file_info *f = &info->files[l->top + (size_t)row];
         bool selected = l->top + (size_t)row == l->selected;
@@ -195,7 +195,10 @@ static void draw_finding_list(struct app *app, struct pane p)
         if (selected)
             pane_glyph(p, i * each, 0, STYLE_SELECTED, GLYPH_SELECT);
         pane_printf(p, i * each, 2, severity_style(f->severity), "%c %s", severity_sign(f->severity), f->code);
-        pane_name(p, i * each + 1, 4, p.cols - 4, STYLE_TEXT, *f->where ? f->where : f->message);
+        if (*f->where)
+            pane_name(p, i * each + 1, 4, p.cols - 4, STYLE_TEXT, f->where);
+        else
+            pane_wrap(pane_part(p, i * each + 1, 4, 2, p.cols - 4), 0, 0, STYLE_TEXT, f->message);
     }
     if (!count)
         pane_wrap(p, 0, 0, STYLE_DIM, "nothing found so far");

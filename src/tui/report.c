@@ -169,7 +169,7 @@ static void draw(struct app *app, struct pane p)
         pane_rule(pane_take(&p, 1), 0);
     if (p.rows > 2)
         draw_heads(pane_take(&p, 1), s->all ? "all tensors, worst first" : "tensors that need a look");
-    list_show(&s->list, p.rows, 0);
+    list_show(&s->list, p.rows, LIST_ROWS);
     for (int row = 0; row < p.rows && s->list.top + (size_t)row < s->list.count; row++) {
         size_t i = s->list.top + (size_t)row;
         draw_row(p, row, sl_result_at(job, s->order[i]), i == s->list.selected);

@@ -65,10 +65,10 @@ static void row_of(const struct app *app, const struct tree *t, const struct tre
 
 /* Where the columns stand: from the right, those that fit. */
 struct columns { int name, dtype, shape, split, bytes, sign; };
-static struct columns columns_of(int cols)
+static struct columns columns_of(int cols, bool pieces)
 {
     struct columns c = { .sign = cols - 2, .bytes = cols - 4 };
-    c.split = cols >= 64 ? cols - 26 : 0;
+    c.split = cols >= 64 && !pieces ? cols - 26 : 0;      /* a piece is not split */
     c.shape = cols >= 48 ? (c.split ? c.split - 14 : cols - 26) : 0;
     c.dtype = cols >= 72 ? c.shape - 6 : 0;
     c.name = c.dtype ? c.dtype - 1 : c.shape ? c.shape - 1 : cols - 14;
@@ -78,7 +78,7 @@ static struct columns columns_of(int cols)
 static void draw_row(struct app *app, struct pane p, int row, const struct tree *t, uint32_t id, bool selected)
 {
     const struct tree_node *n = &t->nodes[id];
-    struct columns c = columns_of(p.cols);
+    struct columns c = columns_of(p.cols, t->mode != TREE_LOGICAL);
     struct row_data r;
     char name[512];
     row_of(app, t, n, &r);
@@ -106,7 +106,7 @@ static void draw_row(struct app *app, struct pane p, int row, const struct tree 
 
 static void draw_heads(struct app *app, struct pane p, const struct tree *t)
 {
-    struct columns c = columns_of(p.cols);
+    struct columns c = columns_of(p.cols, t->mode != TREE_LOGICAL);
     pane_printf(p, 0, 2, STYLE_HEAD, "%s", mode_names[t->mode]);
     if (app->tensors.filter[0]) {
         pane_name(p, 0, 2, c.name - 2, STYLE_HEAD, "");
@@ -197,7 +197,7 @@ static void draw(struct app *app, struct pane p)
     }
     if (tree.rows > 3)
         draw_heads(app, pane_take(&tree, 1), t);
-    list_show(&t->list, tree.rows, wide);
+    list_show(&t->list, tree.rows, wide ? LIST_HALVES : LIST_ROWS);
     for (int row = 0; row < tree.rows && t->list.top + (size_t)row < t->list.count; row++) {
         size_t i = t->list.top + (size_t)row;
         draw_row(app, tree, row, t, t->rows[i], i == t->list.selected);

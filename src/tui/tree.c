@@ -323,8 +323,8 @@ void tree_select(struct tree *t, uint32_t node)
 {
     if (node == TREE_NONE || !t->built)
         return;
-    for (uint32_t p = t->nodes[node].parent; p != TREE_NONE; p = t->nodes[p].parent)
-        t->nodes[p].open = true;
+    for (uint32_t p = t->nodes[node].parent; p != TREE_NONE && !t->filtered; p = t->nodes[p].parent)
+        t->nodes[p].open = true;         /* a filter shows all that match, folded or not */
     tree_rows(t);
     for (size_t i = 0; i < t->list.count; i++)
         if (t->rows[i] == node)

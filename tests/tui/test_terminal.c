@@ -1,0 +1,333 @@
+/* The real program in a pseudo-terminal. */
+#include "terminal.c"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <cmocka.h>
+
+#define LLAMA "tests/fixtures/llama_tp2_pp2"
+#define SLOW 20000               /* milliseconds: what is long even for a sanitizer build on a busy machine */
+#define MOST_BYTES_PER_KEY 400
+
+static const char *program(void)
+{
+    const char *path = getenv("SHARDLENS");
+    return path ? path : "build/shardlens";
+}
+
+static void start(struct terminal *t, int cols, int rows, const char *const *env, const char *path)
+{
+    const char *argv[] = { program(), path, NULL };
+    terminal_start(t, cols, rows, env, argv);
+}
+
+static void start_ready(struct terminal *t, int cols, int rows, const char *const *env)
+{
+    start(t, cols, rows, env, LLAMA);
+    assert_true(terminal_expect(t, "fault", SLOW));
+    terminal_settle(t, 300, 3000);
+}
+
+static void it_opens_and_quits_and_leaves_the_alternate_screen(void **state)
+{
+    (void)state;
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    assert_true(t.alternate);
+    assert_true(terminal_shows(&t, "read-only"));
+    assert_true(terminal_shows(&t, "TP2 x PP2 = 4 ranks"));
+    terminal_type(&t, "q");
+    terminal_settle(&t, 300, 3000);
+    assert_false(t.alternate);
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void every_screen_comes_by_its_number(void **state)
+{
+    (void)state;
+    static const struct { const char *key, *text; } screens[] = {
+        { "2", "merged over ranks" }, { "3", "no tensor is chosen" }, { "4", "targets 30" }, { "5", "START" },
+        { "6", "no conversion runs" }, { "7", "no conversion was run" }, { "?", "One row up" }, { "1", "embedding" },
+    };
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    for (size_t i = 0; i < sizeof screens / sizeof screens[0]; i++) {
+        terminal_type(&t, screens[i].key);
+        if (!terminal_expect(&t, screens[i].text, SLOW))
+            fail_msg("screen %s does not show \"%s\"", screens[i].key, screens[i].text);
+    }
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void arrow_keys_and_vim_keys_move_alike(void **state)
+{
+    (void)state;
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    terminal_type(&t, "2jjj");
+    terminal_settle(&t, 200, 2000);
+    char *by_letters = terminal_text(&t);
+    terminal_type(&t, "g\033OB\033OB\033OB");
+    terminal_settle(&t, 200, 2000);
+    char *by_arrows = terminal_text(&t);
+    assert_string_equal(by_letters, by_arrows);
+    free(by_letters);
+    free(by_arrows);
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void the_screen_follows_a_resize(void **state)
+{
+    (void)state;
+    static const int sizes[][2] = { { 140, 40 }, { 40, 10 }, { 20, 2 }, { 1, 1 }, { 200, 60 }, { 80, 24 } };
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        terminal_resize(&t, sizes[i][0], sizes[i][1]);
+        terminal_settle(&t, 200, 3000);
+        assert_true(terminal_shows(&t, "o"));
+    }
+    assert_true(terminal_expect(&t, "TP2 x PP2 = 4 ranks", SLOW));
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void a_cursor_key_costs_little_and_idleness_nothing(void **state)
+{
+    (void)state;
+    static const int sizes[][2] = { { 80, 24 }, { 140, 40 } };
+    for (size_t i = 0; i < 2; i++) {
+        struct terminal t;
+    start_ready(&t, sizes[i][0], sizes[i][1], NULL);
+        const char *screens[] = { "1", "2z", "4", "5" };
+        for (size_t s = 0; s < 4; s++) {
+            terminal_type(&t, screens[s]);
+            terminal_settle(&t, 400, 4000);
+            size_t before = t.bytes, most = 0;
+            const int keys = 20;
+            for (int k = 0; k < keys; k++) {
+                size_t one = t.bytes;
+                terminal_type(&t, k < keys / 2 ? "j" : "k");
+                terminal_settle(&t, 60, 1000);
+                most = t.bytes - one > most ? t.bytes - one : most;
+            }
+            print_message("%dx%d screen %c: %zu bytes a cursor key, most %zu\n", sizes[i][0], sizes[i][1], screens[s][0],
+                          (t.bytes - before) / (size_t)keys, most);
+            assert_true((t.bytes - before) / (size_t)keys <= MOST_BYTES_PER_KEY);
+        }
+        terminal_settle(&t, 300, 3000);
+        assert_int_equal(terminal_settle(&t, 1000, 1500), 0);
+        terminal_type(&t, "q");
+        assert_int_equal(terminal_end(&t, SLOW), 0);
+    }
+}
+
+static void no_color_means_no_colours(void **state)
+{
+    (void)state;
+    const char *none[] = { "NO_COLOR=1", NULL };
+    struct terminal t;
+    start_ready(&t, 80, 24, none);
+    terminal_type(&t, "f2j3457?");
+    terminal_settle(&t, 400, 5000);
+    assert_false(t.colours);
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+    start_ready(&t, 80, 24, NULL);
+    assert_true(t.colours);
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void the_text_is_the_same_without_colour_and_on_old_terminals(void **state)
+{
+    (void)state;
+    const char *const envs[][3] = { { "TERM=tmux-256color", NULL }, { "NO_COLOR=1", NULL }, { "TERM=vt100", NULL }, { "TERM=linux", NULL },
+                                    { "TERM=rxvt", NULL }, { "TERM=screen", NULL } };
+    char *first = NULL;
+    for (size_t i = 0; i < sizeof envs / sizeof envs[0]; i++) {
+        const char *env[] = { envs[i][0], "LC_ALL=C", NULL };
+        struct terminal t;
+    start_ready(&t, 80, 24, env);
+        char *text = terminal_text(&t);
+        for (const char *s = text; *s; s++)
+            assert_true((unsigned char)*s < 128);
+        if (first)
+            assert_string_equal(first, text);
+        else
+            first = strdup(text);
+        free(text);
+        terminal_type(&t, "q");
+        assert_int_equal(terminal_end(&t, SLOW), 0);
+    }
+    free(first);
+}
+
+static void a_terminal_that_cannot_is_refused_in_one_line(void **state)
+{
+    (void)state;
+    const char *const envs[] = { "TERM=dumb", "TERM=no-such-terminal", "TERM=" };
+    for (size_t i = 0; i < 3; i++) {
+        const char *env[] = { envs[i], NULL };
+        struct terminal t;
+    start(&t, 80, 24, env, LLAMA);
+        assert_true(terminal_expect(&t, "shardlens inspect", SLOW));
+        assert_null(strchr(t.log, '\033'));
+        assert_int_equal(terminal_end(&t, SLOW), 2);
+    }
+}
+
+static void without_a_terminal_it_says_so_and_exits_2(void **state)
+{
+    (void)state;
+    char command[512];
+    snprintf(command, sizeof command, "%s " LLAMA " </dev/null >/dev/null 2>&1", program());
+    assert_int_equal(WEXITSTATUS(system(command)), 2);
+    snprintf(command, sizeof command, "%s " LLAMA " </dev/null 2>&1 | grep -q 'shardlens: .*not a terminal'", program());
+    assert_int_equal(WEXITSTATUS(system(command)), 0);
+}
+
+static void signals_give_the_terminal_back(void **state)
+{
+    (void)state;
+    static const struct { int number, status; } signals[] = { { SIGTERM, 143 }, { SIGINT, 130 }, { SIGHUP, 129 } };
+    for (size_t i = 0; i < 3; i++) {
+        struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+        kill(t.pid, signals[i].number);
+        terminal_settle(&t, 300, 3000);
+        assert_false(t.alternate);
+        assert_int_equal(terminal_end(&t, SLOW), signals[i].status);
+    }
+}
+
+static void a_lost_terminal_ends_it(void **state)
+{
+    (void)state;
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    close(t.fd);
+    t.fd = -1;
+    assert_int_equal(terminal_end(&t, SLOW), 129);
+}
+
+static void control_z_and_fg_keep_the_screen(void **state)
+{
+    (void)state;
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    terminal_type(&t, "2\032");              /* an orphan is not stopped; it leaves and comes back */
+    terminal_settle(&t, 300, 3000);
+    kill(t.pid, SIGCONT);
+    assert_true(terminal_expect(&t, "merged over ranks", SLOW));
+    assert_true(t.alternate);
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void copying_goes_to_the_clipboard_of_the_terminal(void **state)
+{
+    (void)state;
+    struct terminal t;
+    start_ready(&t, 80, 24, NULL);
+    terminal_type(&t, "y");
+    assert_true(terminal_expect(&t, "copied: shardlens inspect", SLOW));
+    terminal_settle(&t, 200, 2000);
+    assert_non_null(strstr(t.log, "\033]52;c;c2hhcmRsZW5zIGluc3BlY3Qg"));    /* base64 of "shardlens inspect " */
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static void a_conversion_through_the_screens_makes_the_folder(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/shardlens-tui-XXXXXX", keys[512], path[512];
+    struct stat about;
+    assert_non_null(mkdtemp(folder));
+    struct terminal t;
+    start_ready(&t, 100, 30, NULL);
+    terminal_type(&t, "5");
+    assert_true(terminal_expect(&t, "everything is ready", SLOW));
+    snprintf(keys, sizeof keys, "\r\025%s/made\r", folder);
+    terminal_type(&t, keys);
+    snprintf(path, sizeof path, "%s/made", folder);
+    assert_true(terminal_expect(&t, path, SLOW));
+    assert_true(terminal_expect(&t, "everything is ready", SLOW));
+    assert_int_equal(stat(path, &about), -1);           /* nothing before START */
+    terminal_type(&t, "S");
+    assert_true(terminal_expect(&t, "DONE", SLOW));
+    assert_int_equal(stat(path, &about), 0);
+    terminal_type(&t, "7");
+    assert_true(terminal_expect(&t, "30 verified, 0 written, 0 not as planned", SLOW));
+    snprintf(keys, sizeof keys, "w\025%s/report.txt\r", folder);
+    terminal_type(&t, keys);
+    assert_true(terminal_expect(&t, "saved the report", SLOW));
+    terminal_type(&t, "5");
+    assert_true(terminal_expect(&t, "exists", SLOW));   /* now it is there, and refused */
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+    snprintf(keys, sizeof keys, "%s verify " LLAMA " %s/made >/dev/null", program(), folder);
+    assert_int_equal(WEXITSTATUS(system(keys)), 0);
+    snprintf(keys, sizeof keys, "test -s %s/made/model.safetensors && test -s %s/report.txt && rm -r %s", folder, folder, folder);
+    assert_int_equal(WEXITSTATUS(system(keys)), 0);
+}
+
+/* Keys that could leave the program or write a file are typed by the other tests. */
+static void a_walk_presses_every_key_on_every_screen(void **state)
+{
+    (void)state;
+    static const char keys[] = " abcdefghijklmnoprstuvxyzABCDEFGHIJKLMNOPQRTUVWXYZ0!\"#$%&'()*+,-.:;=@[\\]^_`{|}~\t\033OA\033OB\033OC\033OD\033[5~\033[6~\033OH\033OF\r\177";
+    static const int sizes[][2] = { { 80, 24 }, { 140, 40 }, { 40, 10 }, { 13, 3 } };
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        struct terminal t;
+    start_ready(&t, sizes[s][0], sizes[s][1], NULL);
+        for (char screen = '1'; screen <= '8'; screen++) {
+            char go[2] = { screen, '\0' };
+            terminal_type(&t, go);
+            terminal_type(&t, keys);
+            terminal_settle(&t, 100, 4000);
+            terminal_type(&t, "\033");              /* out of a prompt */
+            terminal_settle(&t, 60, 1000);
+        }
+        terminal_type(&t, "q");
+        assert_int_equal(terminal_end(&t, SLOW), 0);
+    }
+}
+
+static void the_first_screen_does_not_wait_for_the_headers(void **state)
+{
+    (void)state;
+    struct terminal t;
+    start(&t, 80, 24, NULL, LLAMA);
+    int64_t begin = now_ms();
+    assert_true(terminal_expect(&t, "read-only", SLOW));
+    print_message("first screen after %lld ms\n", (long long)(now_ms() - begin));
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+int main(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_opens_and_quits_and_leaves_the_alternate_screen),
+        cmocka_unit_test(every_screen_comes_by_its_number),
+        cmocka_unit_test(arrow_keys_and_vim_keys_move_alike),
+        cmocka_unit_test(the_screen_follows_a_resize),
+        cmocka_unit_test(a_cursor_key_costs_little_and_idleness_nothing),
+        cmocka_unit_test(no_color_means_no_colours),
+        cmocka_unit_test(the_text_is_the_same_without_colour_and_on_old_terminals),
+        cmocka_unit_test(a_terminal_that_cannot_is_refused_in_one_line),
+        cmocka_unit_test(without_a_terminal_it_says_so_and_exits_2),
+        cmocka_unit_test(signals_give_the_terminal_back),
+        cmocka_unit_test(a_lost_terminal_ends_it),
+        cmocka_unit_test(control_z_and_fg_keep_the_screen),
+        cmocka_unit_test(copying_goes_to_the_clipboard_of_the_terminal),
+        cmocka_unit_test(a_conversion_through_the_screens_makes_the_folder),
+        cmocka_unit_test(a_walk_presses_every_key_on_every_screen),
+        cmocka_unit_test(the_first_screen_does_not_wait_for_the_headers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
