@@ -75,6 +75,15 @@ static void done(struct mapped *m)
     sl_arena_free(&m->arena);
 }
 
+static void refused(const struct world *w, const char *map, const char *words)
+{
+    struct mapped m;
+    struct sl_error err;
+    assert_int_equal(compile(&m, w, map, &err), SL_USAGE);
+    assert_says(err, words);
+    done(&m);
+}
+
 /* Element of the tensor that holds a param's element, -1 if none; fails if two slices do. */
 static int64_t find(const struct mapped *m, uint32_t param, uint32_t ndim, const int64_t *x)
 {
@@ -324,6 +333,29 @@ TEST(transposed_grouped_experts_are_slices_like_all_others)
     done(&m);
 }
 
+TEST(an_array_may_be_stored_under_another_shape)
+{
+    static const struct dim dims[] = { { "expert", 3 }, { "hidden", 2 }, { "ffn", 4 }, { "five", 5 }, { "0", 0 }, { 0 } };
+    const struct world w = { dims, mlp_params };
+    struct mapped m;
+    struct sl_error err;
+    int64_t lo[SL_AXES] = { 0 }, shape[SL_AXES];
+    uint32_t ndim;
+    assert_int_equal(compile(&m, &w, "expert hidden [gate: ffn | up: ffn] as hidden *", &err), SL_OK);
+    assert_true(sl_stored_shape(&m.stored, lo, m.stored.shape, shape, &ndim));
+    assert_int_equal(ndim, 2);
+    assert_int_equal(shape[0], 2);
+    assert_int_equal(shape[1], 3 * 8);
+    done(&m);
+    assert_int_equal(compile(&m, &w, "expert hidden [gate: ffn | up: ffn] as * five", &err), SL_OK);
+    assert_false(sl_stored_shape(&m.stored, lo, m.stored.shape, shape, &ndim));
+    done(&m);
+    refused(&w, "expert hidden gate: ffn as hidden ffn", "one length after \"as\" must be *");
+    refused(&w, "expert hidden gate: ffn as * *", "a second *");
+    refused(&w, "expert hidden gate: ffn as * 0", "an impossible length");
+    refused(&w, "expert hidden gate: ffn as * what", "no dim 'what'");
+}
+
 TEST(layers_may_be_stacked_on_an_axis_before_the_name)
 {
     static const struct dim dims[] = { { "layer", 5 }, { "hidden", 3 }, { 0 } };
@@ -412,15 +444,6 @@ TEST(padding_columns_are_one_run_a_row)
 }
 
 /* ---- refusals --------------------------------------------------------------------- */
-
-static void refused(const struct world *w, const char *map, const char *words)
-{
-    struct mapped m;
-    struct sl_error err;
-    assert_int_equal(compile(&m, w, map, &err), SL_USAGE);
-    assert_says(err, words);
-    done(&m);
-}
 
 TEST(a_map_that_makes_no_sense_is_refused_with_the_place)
 {
@@ -531,6 +554,7 @@ int main(void)
         ROW(an_axis_may_be_split_by_two_divisors),
         ROW(a_divisor_after_its_axis_interleaves_the_halves_of_a_head),
         ROW(transposed_grouped_experts_are_slices_like_all_others),
+        ROW(an_array_may_be_stored_under_another_shape),
         ROW(layers_may_be_stacked_on_an_axis_before_the_name),
         ROW(key_and_value_heads_may_be_stored_more_than_once),
         ROW(rows_named_with_a_dash_are_padding),

@@ -206,8 +206,8 @@ static void convert_from(const struct cut *b)
     static const int32_t stages[2][2] = { { LAYERS }, { 2, 1 } };
     struct sl_arena arena = { 0 };
     struct sl_layout source, target;
-    struct sl_copy *copies;
-    size_t count, *first;
+    struct sl_copy *copies = NULL;
+    size_t count = 0, *first = NULL;
     struct sl_target_spec spec = { .dialect = SL_DIALECT_HF, .source = &source };
     if (b)
         spec = (struct sl_target_spec){ .dialect = SL_DIALECT_MEGATRON, .experts = b->storage, .source = &source,

@@ -292,6 +292,43 @@ TEST(copies_that_leave_the_tensor_or_fold_onto_themselves_are_refused)
     close_all();
 }
 
+/* ---- sources that overlap ------------------------------------------------------------ */
+
+/* A param of 10 rows in three tensors of rows 0..5, 4..9 and 2..7: each row is read once. */
+TEST(sources_that_overlap_give_each_row_once)
+{
+    static const struct sl_param param = { .name = "w", .ndim = 1, .shape = { 10 }, .axis = { "row" } };
+    static const int64_t shape[] = { 10 };
+    const struct sl_tensor tensor = { .name = "w", .ndim = 1, .shape = shape, .count = 10 };
+    const struct sl_slice held[] = { { .tensor = 0, .lo = { 0 }, .hi = { 6 }, .stride = { 1 } },
+                                     { .tensor = 1, .lo = { 4 }, .hi = { 10 }, .stride = { 1 } },
+                                     { .tensor = 2, .lo = { 2 }, .hi = { 8 }, .stride = { 1 } } };
+    const struct sl_slice whole = { .hi = { 10 }, .stride = { 1 } };
+    const size_t three[] = { 0, 3 }, one[] = { 0, 1 };
+    const struct sl_layout from = { .params = &param, .param_count = 1, .slices = held, .slice_count = 3, .param_first = three };
+    const struct sl_layout to = { .params = &param, .param_count = 1, .slices = &whole, .slice_count = 1, .param_first = one,
+                                  .tensors = &tensor, .tensor_count = 1 };
+    assert_int_equal(sl_intersect(&from, &to, false, &copies, &copy_count, &first, &err), SL_OK);
+    assert_int_equal(sl_prove_coverage(&to, copies, copy_count, first, &err), SL_OK);
+    int64_t rows = 0;
+    for (size_t i = 0; i < copy_count; i++)
+        rows += copies[i].count[0];
+    assert_int_equal(rows, 10);
+    close_all();
+}
+
+TEST(a_target_without_a_place_for_all_rows_is_refused)
+{
+    static const struct sl_param param = { .name = "w", .ndim = 1, .shape = { 10 }, .axis = { "row" } };
+    const struct sl_slice whole = { .hi = { 10 }, .stride = { 1 } }, part = { .hi = { 9 }, .stride = { 1 } };
+    const size_t one[] = { 0, 1 };
+    const struct sl_layout from = { .params = &param, .param_count = 1, .slices = &whole, .slice_count = 1, .param_first = one };
+    const struct sl_layout to = { .params = &param, .param_count = 1, .slices = &part, .slice_count = 1, .param_first = one };
+    assert_int_equal(sl_intersect(&from, &to, false, &copies, &copy_count, &first, &err), SL_UNSUPPORTED);
+    assert_where("w");
+    assert_says(err, "no place for all of it");
+}
+
 /* ---- every damage is seen: against counting ----------------------------------------- */
 
 /* How often each element is written, one by one. */
@@ -450,6 +487,8 @@ int main(void)
         ROW(columns_no_copy_writes_are_named_in_their_first_row),
         ROW(rows_that_are_written_twice_are_named_with_both_sources),
         ROW(copies_that_leave_the_tensor_or_fold_onto_themselves_are_refused),
+        ROW(sources_that_overlap_give_each_row_once),
+        ROW(a_target_without_a_place_for_all_rows_is_refused),
         ROW(the_proof_says_what_counting_every_element_says),
         ROW(a_gap_between_boxes_is_found_where_it_is),
         ROW(the_sweep_finds_each_pair_of_boxes_that_meets_once),

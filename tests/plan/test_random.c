@@ -41,8 +41,8 @@ static void convert(const struct toy *m, const struct toy_layout *a, const struc
     static struct toy_model model;
     struct sl_arena arena = { 0 };
     struct sl_layout source, target;
-    struct sl_copy *copies;
-    size_t count, *first;
+    struct sl_copy *copies = NULL;
+    size_t count = 0, *first = NULL;
     struct sl_error err = { 0 };
     struct sl_target_spec spec = { .dialect = b ? SL_DIALECT_MEGATRON : SL_DIALECT_HF, .parallel = { 1, 1, 1, 1, 1 }, .source = &source };
     if (b) {
