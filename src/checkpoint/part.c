@@ -13,10 +13,12 @@
 #include <string.h>
 
 #define MAX_CHUNKS 64
-/* Containers and leaves looked at in one file: far above any checkpoint's, and
- * what keeps an object that refers to its own parts over and over from taking
+/* An object may refer to one tensor from several places (tied weights), not from
+ * everywhere: parts that refer to their own parts over and over would be listed
  * for ever. */
-#define MAX_STEPS UINT64_C(20000000)
+#define MAX_REPEATS   16
+#define REPEATS_ROOM  1000
+#define MAX_STEPS     UINT64_C(20000000)   /* containers and leaves looked at in one file */
 
 static const char *const megatron_iteration_keys[] = { "iteration", "total_iters" };
 
@@ -120,8 +122,10 @@ static bool is_row_major(const int64_t *shape, const int64_t *stride, uint32_t n
 struct lister {
     struct sl_ckpt_file *f;
     struct sl_buf path;
-    struct frame { const struct sl_value *value; size_t next, path_len; } *frames;
+    struct frame { const struct sl_value *value; size_t next, path_len, tensors; } *frames;
     size_t depth, room;
+    const struct sl_value **barren;  /* containers without a tensor in them: a set by address */
+    size_t barren_count, barren_room;
     uint64_t steps;
     uint32_t flags;                  /* of every tensor found */
     int32_t chunk;
@@ -165,6 +169,9 @@ static int add_torch_tensor(struct lister *l, int64_t index)
     struct sl_ckpt_file *f = l->f;
     if (index < 0 || (uint64_t)index >= f->torch.tensor_count)
         return SL_OK;
+    if (f->tensor_count >= (uint64_t)f->torch.tensor_count * MAX_REPEATS + REPEATS_ROOM)
+        return sl_fail(&f->err, SL_INPUT, f->file.path, "its object refers to %u tensors from more than %zu places",
+                       f->torch.tensor_count, f->tensor_count);
     const struct sl_torch_tensor *from = &f->torch.tensors[index];
     struct sl_tensor *t = new_tensor(f);
     const char *path = sl_arena_strn(&f->arena, l->path.data ? l->path.data : "", l->path.len);
@@ -212,6 +219,48 @@ static void append_key(struct lister *l, const struct sl_value *key, size_t inde
                 sl_buf_str(&l->path, "\\0");
 }
 
+/* ---- containers that hold no tensor: looked at once, however often referred to ---- */
+
+static size_t barren_slot(const struct sl_value *const *set, size_t room, const struct sl_value *v)
+{
+    size_t at = (size_t)((uintptr_t)v / sizeof *v * UINT64_C(0x9E3779B97F4A7C15) >> 17) & (room - 1);
+    while (set[at] && set[at] != v)
+        at = (at + 1) & (room - 1);
+    return at;
+}
+
+static bool is_barren(const struct lister *l, const struct sl_value *v)
+{
+    return l->barren_room && l->barren[barren_slot(l->barren, l->barren_room, v)] == v;
+}
+
+/* Without memory it is only looked at again. */
+static void set_barren(struct lister *l, const struct sl_value *v)
+{
+    if (2 * (l->barren_count + 1) > l->barren_room) {
+        const size_t room = l->barren_room ? 2 * l->barren_room : 256;
+        const struct sl_value **set = calloc(room, sizeof *set);
+        if (!set)
+            return;
+        for (size_t i = 0; i < l->barren_room; i++)
+            if (l->barren[i])
+                set[barren_slot(set, room, l->barren[i])] = l->barren[i];
+        free(l->barren);
+        l->barren = set;
+        l->barren_room = room;
+    }
+    l->barren[barren_slot(l->barren, l->barren_room, v)] = v;
+    l->barren_count++;
+}
+
+static bool may_hold_tensors(const struct lister *l, const struct sl_value *v)
+{
+    if (!v)
+        return false;
+    return v->kind == SL_VALUE_TENSOR ||
+           ((v->kind == SL_VALUE_DICT || v->kind == SL_VALUE_LIST) && v->len && !is_barren(l, v));
+}
+
 static int push(struct lister *l, const struct sl_value *v)
 {
     if (l->depth >= SL_LIMIT_PICKLE_DEPTH)
@@ -224,22 +273,20 @@ static int push(struct lister *l, const struct sl_value *v)
         l->frames = frames;
         l->room = room;
     }
-    l->frames[l->depth++] = (struct frame){ .value = v, .path_len = l->path.len };
+    l->frames[l->depth++] = (struct frame){ .value = v, .path_len = l->path.len, .tensors = l->f->tensor_count };
     return SL_OK;
 }
 
 static int visit(struct lister *l, const struct sl_value *v)
 {
-    if (!v)
+    if (!may_hold_tensors(l, v))
         return SL_OK;
     if (++l->steps > MAX_STEPS)
         return sl_fail(&l->f->err, SL_INPUT, l->f->file.path, "its object has more than %llu parts, counted by reference",
                        (unsigned long long)MAX_STEPS);
     if (v->kind == SL_VALUE_TENSOR)
         return add_torch_tensor(l, v->i);
-    if ((v->kind == SL_VALUE_DICT || v->kind == SL_VALUE_LIST) && v->len)
-        return push(l, v);
-    return SL_OK;
+    return push(l, v);
 }
 
 /* Every tensor below v. The path so far stands in l->path. */
@@ -250,15 +297,15 @@ static int list_tree(struct lister *l, const struct sl_value *v)
         struct frame *top = &l->frames[l->depth - 1];
         l->path.len = top->path_len;
         if (top->next == top->value->len) {
+            if (l->f->tensor_count == top->tensors)
+                set_barren(l, top->value);
             l->depth--;
             continue;
         }
         const size_t i = top->next++;
         const struct sl_value *in = top->value->items[i];
-        if (!in || (in->kind != SL_VALUE_TENSOR && in->kind != SL_VALUE_DICT && in->kind != SL_VALUE_LIST)) {
-            l->steps++;
+        if (!may_hold_tensors(l, in))
             continue;
-        }
         append_key(l, top->value->kind == SL_VALUE_DICT ? top->value->keys[i] : NULL, i);
         code = l->path.failed ? out_of_memory(l) : visit(l, in);
     }
@@ -401,6 +448,7 @@ static int open_torch(struct sl_ckpt_file *f, bool megatron)
     code = f->megatron ? list_megatron(&l, object) : list_plain(&l, object);
     sl_buf_free(&l.path);
     free(l.frames);
+    free(l.barren);
     if (!code && !f->tensor_count && !f->megatron)
         return no_checkpoint(f, object);
     if (!code && megatron && !f->megatron)
@@ -462,6 +510,20 @@ static int open_by_content(struct sl_ckpt_file *f, bool megatron)
     return open_torch(f, megatron);
 }
 
+/* A file that is refused may still ask for something harmful: that is told too. */
+static void tell_calls_in_error(struct sl_ckpt_file *f)
+{
+    struct sl_buf names = { 0 };
+    for (uint32_t g = 0; f->is_torch && g < f->torch.global_count && names.len < 200; g++)
+        if (f->torch.globals[g].risk == 2)
+            sl_buf_printf(&names, "%s%s", names.len ? ", " : "", f->torch.globals[g].name);
+    if (names.len && !names.failed) {
+        struct sl_error was = f->err;
+        sl_fail(&f->err, (int)was.code, was.where, "%.700s (its pickle asks for %s; nothing was run)", was.message, names.data);
+    }
+    sl_buf_free(&names);
+}
+
 void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)
 {
     f->iteration = -1;
@@ -475,6 +537,7 @@ void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)
     f->code = open_by_content(f, megatron);
     if (f->code) {
         f->tensor_count = 0;
+        tell_calls_in_error(f);
         sl_file_close(&f->file);
     }
 }

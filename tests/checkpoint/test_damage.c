@@ -259,6 +259,16 @@ TEST(a_missing_virtual_chunk_is_named)
     sl_ckpt_close(c);
 }
 
+TEST(a_pickle_that_asks_for_a_call_is_told_so_though_it_is_refused)
+{
+    refused(FIXTURES "hostile/call_obj.pkl", SL_INPUT, "nothing was run");
+}
+
+TEST(a_pickle_that_refers_to_its_parts_over_and_over_is_refused_at_once)
+{
+    refused(FIXTURES "hostile/memo_laughs.pkl", SL_INPUT, "not a checkpoint");
+}
+
 /* ---- what the second number of a name means ------------------------------------- */
 
 static const struct made_tensor first_stage[] = {
@@ -379,6 +389,8 @@ int main(void)
         IN_FOLDER(sizes_in_args_that_differ_between_ranks_are_told),
         IN_FOLDER(args_of_another_layout_on_all_ranks_are_not_believed_against_the_folders),
         IN_FOLDER(a_missing_virtual_chunk_is_named),
+        ROW(a_pickle_that_asks_for_a_call_is_told_so_though_it_is_refused),
+        ROW(a_pickle_that_refers_to_its_parts_over_and_over_is_refused_at_once),
         IN_FOLDER(stages_are_told_from_expert_ranks_by_what_they_hold),
         IN_FOLDER(expert_ranks_are_told_from_stages_by_what_they_hold),
         IN_FOLDER(args_decide_what_the_second_number_means),
