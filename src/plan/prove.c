@@ -56,8 +56,11 @@ static const int32_t *stage_layers(const struct sl_model *m, struct sl_arena *ar
     return layers;
 }
 
-static const char *place_of(const struct sl_layout *expected, const struct sl_tensor *t, const struct sl_ckpt *c)
+/* The rank or file that a tensor should be in; *state says what is wrong with that one. */
+static const char *place_of(const struct sl_layout *expected, const struct sl_tensor *t, const struct sl_ckpt *c,
+                            const char **state)
 {
+    *state = "";
     if (t->rank < 0) {
         const struct sl_value *map = NULL;
         for (size_t i = 0; c->hf_index && i < c->hf_index->len; i++)
@@ -70,9 +73,13 @@ static const char *place_of(const struct sl_layout *expected, const struct sl_te
         return t->name;
     }
     const struct sl_rank *r = &expected->ranks[t->rank];
-    for (size_t i = 0; i < c->rank_count; i++)
-        if (c->ranks[i].tp == r->tp && c->ranks[i].pp == r->pp && c->ranks[i].ep == r->ep)
-            return c->ranks[i].path;
+    for (size_t i = 0; i < c->rank_count; i++) {
+        if (c->ranks[i].tp != r->tp || c->ranks[i].pp != r->pp || c->ranks[i].ep != r->ep)
+            continue;
+        *state = c->ranks[i].status == SL_RANK_MISSING   ? ", which is missing,"
+               : c->ranks[i].status == SL_RANK_DAMAGED ? ", which can't be read," : "";
+        return c->ranks[i].path;
+    }
     return NULL;
 }
 
@@ -87,7 +94,7 @@ static void add_holder(const struct sl_layout *source, const struct sl_model *m,
                                    .padded_vocab = m->padded_vocab, .stage_layers = stage_layers(m, &arena) };
     struct box common;
     uint64_t at;
-    const char *name = source->params[param].name, *place = NULL, *tensor = NULL;
+    const char *name = source->params[param].name, *place = NULL, *tensor = NULL, *state = "";
     if (m->moe)
         spec.experts = m->moe->expert_layout;
     if (!err || sl_layout_target(m, &spec, &arena, &expected, &ignored))
@@ -99,12 +106,15 @@ static void add_holder(const struct sl_layout *source, const struct sl_model *m,
             if (!box_meet(&b, gap, source->params[param].ndim, &common))
                 continue;
             tensor = expected.tensors[s->tensor].name;
-            place = place_of(&expected, &expected.tensors[s->tensor], c);
+            place = place_of(&expected, &expected.tensors[s->tensor], c, &state);
         }
     if (place) {
         const size_t len = strlen(err->message);
-        snprintf(err->message + len, sizeof err->message - len, strcmp(place, tensor) ? "; %s should hold %s (%s)" :
-                 "; %s should hold %s", place, "them", tensor);
+        snprintf(err->message + len, sizeof err->message - len, "; %s%s should hold them", place, state);
+        if (strcmp(place, tensor)) {
+            const size_t more = strlen(err->message);
+            snprintf(err->message + more, sizeof err->message - more, " (%s)", tensor);
+        }
     }
 out:
     sl_layout_free(&expected);

@@ -99,6 +99,16 @@ TEST(a_lost_column_shard_is_named_by_the_axis_it_cuts)
     close_all();
 }
 
+TEST(a_rank_that_is_missing_is_told_as_such)
+{
+    open_toy(&small, &two);
+    lose("decoder.layers.0.self_attention.linear_qkv.weight", 3);
+    ck.ranks[3].status = SL_RANK_MISSING;
+    assert_int_equal(prove(), SL_INPUT);
+    assert_says(err, "mp_rank_01_001, which is missing, should hold them");
+    close_all();
+}
+
 TEST(a_lost_embedding_shard_is_named_by_its_vocabulary_rows)
 {
     open_toy(&small, &two);
@@ -475,6 +485,7 @@ int main(void)
         ROW(a_whole_checkpoint_is_proved),
         ROW(a_lost_qkv_shard_is_named_by_its_groups_and_rank),
         ROW(a_lost_column_shard_is_named_by_the_axis_it_cuts),
+        ROW(a_rank_that_is_missing_is_told_as_such),
         ROW(a_lost_embedding_shard_is_named_by_its_vocabulary_rows),
         ROW(a_weight_nobody_has_is_missing_as_a_whole),
         ROW(a_lost_hugging_face_tensor_is_named),
