@@ -24,6 +24,9 @@ const char *sl_dialect_name(enum sl_dialect d)
     return d < SL_DIALECT_COUNT ? names[d] : "";
 }
 
+static const char *const dialect_sections[] = {[SL_DIALECT_HF] = "tensors.hf",
+    [SL_DIALECT_MEGATRON] = "tensors.megatron", [SL_DIALECT_LEGACY] = "tensors.legacy"};
+
 /* A family while it is read. */
 struct draft {
     struct sl_family f;
@@ -295,13 +298,12 @@ static int read_dialect(const struct loader *l, const char *section, const struc
 static int read_tensors(const struct loader *l, const struct sl_value *json, struct sl_family *f)
 {
     static const char *const known[] = {"hf", "megatron", "legacy", NULL};
-    static const char *const sections[] = {"tensors.hf", "tensors.megatron", "tensors.legacy"};
     const struct sl_value *tensors = sl_value_get(json, "tensors");
     if (tensors && tensors->kind != SL_VALUE_DICT)
         return refuse(l, (struct place){.section = "tensors"}, "an object is expected");
     int code = tensors ? only_known(l, (struct place){.section = "tensors"}, tensors, known) : SL_OK;
     for (int d = 0; d < SL_DIALECT_COUNT && !code; d++)
-        code = read_dialect(l, sections[d], sl_value_get(tensors, sl_dialect_name((enum sl_dialect)d)),
+        code = read_dialect(l, dialect_sections[d], sl_value_get(tensors, sl_dialect_name((enum sl_dialect)d)),
                             &f->rules[d], &f->rule_count[d]);
     return code;
 }
@@ -418,10 +420,24 @@ static int read_drop(const struct loader *l, const struct sl_value *json, struct
     return SL_OK;
 }
 
+static int read_replaces(const struct loader *l, const struct sl_value *json)
+{
+    static const char *const words[] = {"dims", "params", "tensors.hf", "tensors.megatron", "tensors.legacy", "config"};
+    const struct sl_value *list = sl_value_get(json, "replaces");
+    const struct place at = {.section = "family file"};
+    size_t which;
+    int code = !list || list->kind == SL_VALUE_LIST ? SL_OK : refuse(l, at, "\"replaces\" must be a list of sections");
+    for (size_t i = 0; i < list_len(list) && !code; i++) {
+        const char *word = sl_value_str(list->items[i]);
+        code = one_of(l, at, "replaces", word ? word : "?", words, sizeof words / sizeof *words, &which);
+    }
+    return code;
+}
+
 static int read_family(const struct loader *l, const struct sl_value *json, struct sl_family *f)
 {
     static const char *const known[] = {"family", "title", "inherits", "abstract", "source", "hf", "needs",
-                                        "dims", "params", "tensors", "config", "detect", "drop", NULL};
+                                        "dims", "params", "tensors", "config", "detect", "drop", "replaces", NULL};
     const struct place top = {.section = "family file"};
     if (!json || json->kind != SL_VALUE_DICT)
         return refuse(l, top, "a JSON object is expected");
@@ -436,6 +452,7 @@ static int read_family(const struct loader *l, const struct sl_value *json, stru
     code = code ? code : text_member(l, top, hf, "architecture", &f->hf_architecture);
     code = code ? code : text_member(l, top, hf, "model_type", &f->hf_model_type);
     code = code ? code : when_member(l, top, json, "needs", &f->needs);
+    code = code ? code : read_replaces(l, json);
     if (code)
         return code;
     if (!f->name)
@@ -571,9 +588,20 @@ static int merge_rows(struct sl_arena *arena, struct rows parent, struct rows ch
     return SL_OK;
 }
 
-#define MERGE(list, number, type) do {                                                              \
+/* Sections of which a child wants nothing from its parent ("replaces"). */
+static bool is_replaced(const struct sl_family *f, const char *section)
+{
+    const struct sl_value *list = sl_value_get(f->json, "replaces");
+    for (size_t i = 0; i < list_len(list); i++)
+        if (sl_value_str(list->items[i]) && !strcmp(sl_value_str(list->items[i]), section))
+            return true;
+    return false;
+}
+
+#define MERGE(list, number, type, section) do {                                                     \
         struct rows merged = {NULL, 0, 0};                                                          \
-        if (merge_rows(arena, (struct rows){parent->list, parent->number, sizeof(type)},            \
+        const size_t inherited = is_replaced(f, section) ? 0 : parent->number;                      \
+        if (merge_rows(arena, (struct rows){parent->list, inherited, sizeof(type)},                 \
                        (struct rows){f->list, f->number, sizeof(type)}, &merged))                   \
             return SL_MEMORY;                                                                       \
         f->list = merged.items;                                                                     \
@@ -582,11 +610,11 @@ static int merge_rows(struct sl_arena *arena, struct rows parent, struct rows ch
 
 static int merge(struct sl_arena *arena, const struct sl_family *parent, struct sl_family *f)
 {
-    MERGE(dims, dim_count, struct sl_dim);
-    MERGE(params, param_count, struct sl_param_rule);
+    MERGE(dims, dim_count, struct sl_dim, "dims");
+    MERGE(params, param_count, struct sl_param_rule, "params");
     for (int d = 0; d < SL_DIALECT_COUNT; d++)
-        MERGE(rules[d], rule_count[d], struct sl_rule);
-    MERGE(config, config_count, struct sl_config_rule);
+        MERGE(rules[d], rule_count[d], struct sl_rule, dialect_sections[d]);
+    MERGE(config, config_count, struct sl_config_rule, "config");
     if (!f->detect_count)
         f->detect = parent->detect, f->detect_count = parent->detect_count;
     if (!f->drop_count)
@@ -729,10 +757,9 @@ static int check_map(const struct loader *l, struct place at, const struct sl_fa
 
 static int check_rules(const struct loader *l, const struct sl_family *f)
 {
-    static const char *const sections[] = {"tensors.hf", "tensors.megatron", "tensors.legacy"};
     for (int d = 0; d < SL_DIALECT_COUNT; d++)
         for (size_t i = 0; i < f->rule_count[d]; i++) {
-            const struct place at = {sections[d], i, f->rules[d][i].name};
+            const struct place at = {dialect_sections[d], i, f->rules[d][i].name};
             const int code = check_map(l, at, f, f->rules[d][i].map);
             if (code)
                 return code;

@@ -10,6 +10,8 @@
  *    "tensors": {"hf": [RULE, ..], "megatron": [RULE, ..], "legacy": [RULE, ..]},
  *    "config": [CONFIG, ..], "detect": [SIGN, ..], "drop": ["*._extra_state"], "source": ".."}
  *
+ * replaces sections that take no rows from the parent: ["tensors.hf"]; in all others a row
+ *          takes the place of the parent's rows of the same name
  * abstract true: only a parent for others, never the family of a checkpoint
  * needs    condition that the tensors and settings of a checkpoint must fulfil, and
  *          those of its parents too

@@ -128,12 +128,38 @@ static void a_family_of_the_users_own_joins_the_others(void **state)
     sl_families_free(&f);
 }
 
+/* The JSON block of docs/families.md, so that the guide can't go stale. */
+static void the_worked_example_of_the_guide_is_a_family(void **state)
+{
+    (void)state;
+    static char guide[65536];
+    struct sl_families f;
+    struct sl_error err = {.code = SL_OK};
+    FILE *in = fopen("docs/families.md", "r");
+    assert_non_null(in);
+    const size_t len = fread(guide, 1, sizeof guide - 1, in);
+    fclose(in);
+    guide[len] = '\0';
+    char *begin = strstr(guide, "```json\n");
+    assert_non_null(begin);
+    begin += 8;
+    *strstr(begin, "```") = '\0';
+    if (sl_families_load(write_file(begin), &f, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    const struct sl_family *own = sl_family_find(&f, "internlm2");
+    assert_int_equal(own->rule_count[SL_DIALECT_HF], 10);         /* nothing of the parent's is left */
+    assert_true(own->rule_count[SL_DIALECT_MEGATRON] > 10);
+    assert_non_null(strstr(own->needs, "!qkv_bias"));
+    sl_families_free(&f);
+}
+
 static void mistakes_are_refused_with_file_row_and_reason(void **state)
 {
     (void)state;
     refused("[1]", "a JSON object is expected");
     refused("{\"title\": \"x\"}", "\"family\" (its name) is missing");
     refused("{\"family\": \"x\", \"colour\": 1}", "\"colour\" is not known here");
+    refused("{\"family\": \"x\", \"replaces\": [\"tensors\"]}", "\"replaces\" is \"tensors\", which is not known");
     refused("{\"family\": \"x\", \"inherits\": \"nobody\"}", "there is no family \"nobody\"");
     refused("{\"family\": \"x\", \"inherits\": \"x\", \"abstract\": true}", "circle");
     refused("{\"family\": \"x\", \"inherits\": \"llama\", \"hf\": {\"architecture\": 3}}", "\"architecture\" must be a text");
@@ -214,6 +240,7 @@ int main(void)
         cmocka_unit_test(only_qwen3_has_norms_on_q_and_k),
         cmocka_unit_test(a_rule_may_have_aliases_that_are_never_written),
         cmocka_unit_test(a_family_of_the_users_own_joins_the_others),
+        cmocka_unit_test(the_worked_example_of_the_guide_is_a_family),
         cmocka_unit_test(mistakes_are_refused_with_file_row_and_reason),
         cmocka_unit_test(a_file_that_is_no_json_is_refused),
         cmocka_unit_test(the_table_of_facts_is_whole),
