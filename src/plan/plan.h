@@ -70,9 +70,9 @@ struct sl_want {                         /* a checked form of struct sl_plan_opt
     int64_t vocab_divisor;               /* Megatron: make_vocab_size_divisible_by */
 };
 
-/* Plans the conversion of c to a Hugging Face folder (issue: other targets come in the same
- * shape). SL_INPUT when rows are missing: names param, rows, and the rank that should hold
- * them; SL_USAGE when something must be stated (model->missing); SL_UNSUPPORTED otherwise. */
+/* Plans and proves the conversion of c. SL_INPUT when rows are missing: names param, rows, and
+ * the rank that should hold them; SL_USAGE when something must be stated (model->missing) or
+ * sizes do not divide; SL_UNSUPPORTED otherwise. *out borrows c and m. */
 int sl_conversion_make(struct sl_ckpt *c, const struct sl_model *m, const struct sl_want *want,
                        struct sl_conversion **out, struct sl_error *err);
 void sl_conversion_free(struct sl_conversion *p);
