@@ -34,7 +34,7 @@ bool sl_vocab_fits(const struct sl_detector *d, int64_t vocab)
         return rows == vocab;
     (void)sl_known_int(d, "make_vocab_size_divisible_by", &step);
     step = step > 0 && step <= 65536 ? step * d->c->parallel.tp : 128;
-    return rows < vocab + step;
+    return rows - vocab < step;
 }
 
 static bool size_equals(const struct sl_detector *d, const char *key, int32_t wanted)
@@ -340,6 +340,7 @@ static int no_family(struct sl_detector *d)
     const struct sl_facts *facts = sl_facts();
     struct sl_model *m = d->m;
     const char *type = sl_value_str(sl_value_get(d->c->hf_config, "model_type"));
+    char shown[64];
     const char *says = "no model that is known here";
     size_t i = 0;
     while (i < facts->look_count && !sl_flags_hold(d, facts->looks[i].when))
@@ -350,7 +351,8 @@ static int no_family(struct sl_detector *d)
     m->unsupported = d->row ? sl_arena_printf(&m->arena, "%s is of the family %s, which is not described in this version",
                                               d->row->name, d->row->family)
         : type && !any_family_named(d, d->c->hf_config)
-            ? sl_arena_printf(&m->arena, "config.json says model_type %s, which is not described in this version", type)
+            ? sl_arena_printf(&m->arena, "config.json says model_type %s, which is not described in this version",
+                              sl_text_printable(type, strlen(type), shown, sizeof shown))
             : sl_arena_printf(&m->arena, "it looks like %s, which is not described in this version", says);
     if (!m->unsupported || sl_evidence_add(m, "tensor names", "looks like %s", says))
         return sl_fail_memory(d->err, 0);

@@ -5,11 +5,14 @@
 #include "model/internal.h"
 
 #include "base/error.h"
+#include "base/num.h"
 #include "base/value.h"
 #include <shardlens/shardlens.h>
 
 #include <stdio.h>
 #include <string.h>
+
+#define MOST_LAYERS 1000000             /* of a whole model: more is no number of layers */
 
 /* ---- layers -------------------------------------------------------------- */
 
@@ -37,7 +40,7 @@ static int64_t share_of_unread(const struct sl_detector *d)
     int64_t said = 0;
     const int64_t counted = count_layers(d, &unread);
     const int64_t shares = (int64_t)unread * d->seen.chunks;
-    if (!unread || !sl_known_int(d, "num_layers", &said) || said < counted)
+    if (!unread || !sl_known_int(d, "num_layers", &said) || said < counted || said > MOST_LAYERS)
         return 0;
     return (said - counted) / shares;
 }
@@ -66,7 +69,7 @@ static int place_layers(struct sl_detector *d)
     struct sl_stage_layers *stages = SL_ARENA_NEW(&d->m->arena, struct sl_stage_layers, count);
     const bool global = numbered_globally(d);
     const int64_t share = share_of_unread(d);
-    int32_t first = 0;
+    int64_t first = 0;
     size_t at = 0;
     if (!stages)
         return sl_fail_memory(d->err, 0);
@@ -75,8 +78,9 @@ static int place_layers(struct sl_detector *d)
             const size_t i = stage_index(d, pp, chunk);
             const uint32_t base = global ? d->seen.first_layer[i] : 0;
             const int64_t layers = d->seen.stage_read[pp] ? (int64_t)d->seen.layers[i] - base : share;
-            stages[at++] = (struct sl_stage_layers){pp, chunk, first, (int32_t)layers, (int32_t)base};
-            first += (int32_t)layers;
+            stages[at++] = (struct sl_stage_layers){pp, chunk, (int32_t)sl_min_i64(first, INT32_MAX), (int32_t)layers,
+                                                    (int32_t)base};
+            first += layers;
         }
     d->m->stages = stages;
     d->m->stage_count = count;
@@ -109,27 +113,29 @@ static int solve_gate(struct sl_detector *d)
         return sl_set_flag(d, "gated");
     if (!sl_seen_fact(&d->seen, "fc1_rows", &rows) || !sl_seen_fact(&d->seen, "ffn_hidden_size", &ffn))
         return SL_OK;
-    if (rows == 2 * ffn)
+    if (rows % 2 == 0 && rows / 2 == ffn)
         return sl_set_flag(d, "gated");
     if (rows != ffn)
         sl_problem_add(&d->m->problems, "shape-unexpected", "linear_fc1", NULL,
-                       "the first MLP matrix has %lld rows, the second %lld columns; %lld (with a gate) or %lld rows"
-                       " are expected", (long long)rows, (long long)ffn, (long long)(2 * ffn), (long long)ffn);
+                       "the first MLP matrix has %lld rows, the second %lld columns; as many rows as columns are expected,"
+                       " or with a gate twice as many", (long long)rows, (long long)ffn);
     return SL_OK;
 }
 
 /* Rows of all query heads and of all key heads. */
 static void solve_rows(struct sl_detector *d)
 {
-    int64_t q = 0, k = 0, qkv = 0;
+    int64_t q = 0, k = 0, qkv = 0, fixed = 0;
     if (sl_seen_fact(&d->seen, "k_rows", &k) && sl_seen_fact(&d->seen, "q_rows", &q)) {
-        d->qd = q, d->kvd = k;
+        if (q > 0 && k > 0)
+            d->qd = q, d->kvd = k;
         return;
     }
-    if (!sl_seen_fact(&d->seen, "o_cols", &q) || !sl_seen_fact(&d->seen, "qkv_rows", &qkv))
+    if (!sl_seen_fact(&d->seen, "o_cols", &q) || !sl_seen_fact(&d->seen, "qkv_rows", &qkv)
+        || !sl_mul_i64(q, sl_has_flag(d, "output_gate") ? 2 : 1, &fixed))
         return;
-    const int64_t rest = qkv - (sl_has_flag(d, "output_gate") ? 2 : 1) * q;
-    if (rest > 0 && rest % 2 == 0 && rest / 2 <= q)
+    const int64_t rest = qkv - fixed;
+    if (q > 0 && rest > 0 && rest % 2 == 0 && rest / 2 <= q)
         d->qd = q, d->kvd = rest / 2;
     else
         sl_problem_add(&d->m->problems, "shape-unexpected", "linear_qkv", NULL,
@@ -160,7 +166,7 @@ static bool heads_fit(const struct sl_detector *d, int64_t heads, int64_t size, 
     if (size <= 0 && (heads <= 0 || d->qd % heads))
         return false;
     const int64_t one = size > 0 ? size : d->qd / heads;
-    if (d->qd % one || d->kvd % one || (heads > 0 && heads * one != d->qd))
+    if (!one || d->qd % one || d->kvd % one || (heads > 0 && d->qd / one != heads))
         return false;
     *out = (struct heads){d->qd / one, one, d->kvd / one};
     return out->heads % out->groups == 0;
@@ -310,6 +316,24 @@ static int ask_for_heads(struct sl_detector *d)
     return SL_OK;
 }
 
+/* The database speaks for heads where all rows of this very shape and vocabulary agree. */
+static int ask_database(struct sl_detector *d)
+{
+    if (!d->exact_count || !d->exact_vocab)
+        return SL_OK;
+    for (size_t i = 1; i < d->exact_count; i++)
+        if (d->exact[i]->head_dim != d->exact[0]->head_dim)
+            return SL_OK;
+    return sl_say_int(d, "kv_channels", SL_BY_DATABASE, d->exact[0]->head_dim);
+}
+
+static void remark_database(struct sl_detector *d, struct heads h)
+{
+    sl_problem_add(&d->m->problems, "head-size-unknown", "", NULL,
+                   "the head size %lld is taken from %s, whose sizes and vocabulary these are; if it is another, state it"
+                   " with --set kv_channels=N", (long long)h.size, d->exact[0]->name);
+}
+
 static int solve_heads(struct sl_detector *d)
 {
     static const enum sl_said_by order[] = {SL_BY_SET, SL_BY_ARGS, SL_BY_HF_CONFIG, SL_BY_PRESET, SL_BY_DATABASE};
@@ -322,21 +346,12 @@ static int solve_heads(struct sl_detector *d)
         return code ? code : keep_heads(d, h, SL_BY_TENSORS);
     for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
         code = ask_heads(d, order[i], &h, &found);
+        if (!code && found && order[i] == SL_BY_DATABASE)
+            remark_database(d, h);
         if (code || found)
             return code ? code : keep_heads(d, h, order[i]);
     }
     return ask_for_heads(d);
-}
-
-/* The database speaks for heads where all rows of this very shape and vocabulary agree. */
-static int ask_database(struct sl_detector *d)
-{
-    if (!d->exact_count || !d->exact_vocab)
-        return SL_OK;
-    for (size_t i = 1; i < d->exact_count; i++)
-        if (d->exact[i]->head_dim != d->exact[0]->head_dim)
-            return SL_OK;
-    return sl_say_int(d, "kv_channels", SL_BY_DATABASE, d->exact[0]->head_dim);
 }
 
 /* ---- one weight in two places -------------------------------------------- */

@@ -31,8 +31,14 @@ static void made_add(struct sl_ckpt *c, int32_t rank, int32_t chunk, const char 
         abort();
     c->tensors[c->tensor_count++] = (struct sl_tensor){
         .name = sl_arena_str(&c->arena, name), .dtype = SL_BF16, .ndim = cols ? 2 : 1, .shape = shape,
-        .flags = SL_TENSOR_NO_DATA, .count = (uint64_t)(rows * (cols ? cols : 1)),
+        .flags = SL_TENSOR_NO_DATA, .count = (uint64_t)rows * (uint64_t)(cols ? cols : 1),
         .rank = rank, .chunk = chunk};
+}
+
+/* Rows of q, k and v; wraps around for absurd shapes. */
+static int64_t made_qkv(struct made_shape s)
+{
+    return (int64_t)((uint64_t)s.qd + 2 * (uint64_t)s.kvd);
 }
 
 static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t layer, struct made_shape s, int64_t tp)
@@ -48,19 +54,19 @@ static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t l
         return;
     }
     ADD(s.te ? "self_attention.linear_qkv.layer_norm_weight" : "input_layernorm.weight", s.hidden, 0);
-    ADD("self_attention.linear_qkv.weight", (s.qd + 2 * s.kvd) / tp, s.hidden);
+    ADD("self_attention.linear_qkv.weight", made_qkv(s) / tp, s.hidden);
     if (s.qkv_bias)
-        ADD("self_attention.linear_qkv.bias", (s.qd + 2 * s.kvd) / tp, 0);
+        ADD("self_attention.linear_qkv.bias", made_qkv(s) / tp, 0);
     if (s.qk_norm)
         ADD("self_attention.q_layernorm.weight", s.norm, 0), ADD("self_attention.k_layernorm.weight", s.norm, 0);
     ADD("self_attention.linear_proj.weight", s.hidden, s.qd / tp);
     if (s.moe) {
         ADD("pre_mlp_layernorm.weight", s.hidden, 0), ADD("mlp.router.weight", s.experts, s.hidden);
-        ADD("mlp.experts.local_experts.0.linear_fc1.weight", 2 * s.ffn / tp, s.hidden);
+        ADD("mlp.experts.local_experts.0.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);
         return;
     }
     ADD(s.te ? "mlp.linear_fc1.layer_norm_weight" : "pre_mlp_layernorm.weight", s.hidden, 0);
-    ADD("mlp.linear_fc1.weight", 2 * s.ffn / tp, s.hidden);
+    ADD("mlp.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);
     ADD("mlp.linear_fc2.weight", s.hidden, s.ffn / tp);
 #undef ADD
 }

@@ -525,6 +525,26 @@ TEST(hugging_face_names_are_read_with_their_config)
     made_free(c);
 }
 
+TEST(numbers_that_no_model_has_do_no_harm)
+{
+    static const struct made_shape shapes[] = {
+        {.layers = 1, .hidden = INT64_MAX, .ffn = INT64_MAX / 2, .qd = INT64_MAX, .kvd = 0, .vocab = INT64_MAX},
+        {.layers = 1, .hidden = 0, .ffn = 0, .qd = 0, .kvd = 0, .vocab = 0},
+        {.layers = 1, .hidden = 1, .ffn = 3, .qd = 7, .kvd = INT64_MAX / 3, .vocab = 1},
+        {.layers = 1, .hidden = 8, .ffn = 8, .qd = 8, .kvd = 0, .vocab = 8, .hf = true},
+        {.layers = 1, .hidden = 8, .ffn = 8, .qd = 0, .kvd = 8, .vocab = 8, .hf = true}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct sl_ckpt *c = made(shapes[i]);
+        c->args = made_args(c, "num_attention_heads=-9223372036854775808", "kv_channels=9223372036854775807",
+                            "num_layers=-1", "num_query_groups=0", "group_query_attention=true", "vocab_size=-5",
+                            "make_vocab_size_divisible_by=0", "window_size=[9223372036854775807, 0]", NULL);
+        struct sl_model *m;
+        (void)sl_model_detect(c, &families, NULL, &m, NULL);
+        sl_model_free(m);
+        made_free(c);
+    }
+}
+
 TEST(nothing_known_is_no_failure)
 {
     struct sl_ckpt *c = made((struct made_shape){.layers = 0, .vocab = 1, .hidden = 1, .tied = true});
@@ -603,6 +623,7 @@ int main(void)
         ROW(a_missing_stage_is_counted_from_args),
         ROW(global_layer_numbers_of_a_fork_are_understood),
         ROW(hugging_face_names_are_read_with_their_config),
+        ROW(numbers_that_no_model_has_do_no_harm),
         ROW(nothing_known_is_no_failure),
         ROW(lengths_of_axes_follow_family_and_sizes),
     };
