@@ -100,6 +100,27 @@ static void tell_unknown(struct sl_checkpoint *ck)
                        count == 1 ? "" : "s", ck->m->family->name, count == 1 ? "it" : "them");
 }
 
+/* Weights that the model has and no tensor holds. Where a file is missing or only a part was
+ * opened that is no news. */
+static void tell_absent(struct sl_checkpoint *ck)
+{
+    const struct sl_layout *l = &ck->layout;
+    size_t count = 0, first = 0;
+    for (size_t i = 0; i < ck->problems.count; i++)
+        if (ck->problems.items[i].severity == SL_ERROR || !strncmp(ck->problems.items[i].code, "one-", 4))
+            return;
+    for (size_t i = l->param_count; i-- > 0; )
+        if (l->param_first[i] == l->param_first[i + 1]) {
+            count++;
+            first = i;
+        }
+    if (count == 1)
+        sl_problem_add(&ck->problems, "layer-incomplete", l->params[first].name, NULL, "no tensor holds %s", l->params[first].name);
+    else if (count)
+        sl_problem_add(&ck->problems, "layer-incomplete", l->params[first].name, NULL,
+                       "%zu weights of the model are in no tensor, first %s", count, l->params[first].name);
+}
+
 static void add_layout(struct sl_checkpoint *ck)
 {
     struct sl_error err = { 0 };
@@ -113,6 +134,7 @@ static void add_layout(struct sl_checkpoint *ck)
     }
     ck->has_layout = true;
     tell_unknown(ck);
+    tell_absent(ck);
 }
 
 /* ---- info ----------------------------------------------------------------------- */

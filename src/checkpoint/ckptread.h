@@ -5,6 +5,7 @@
  *   part.c      one file -> its tensors, args, iteration (one worker each)
  *   megatron.c  rank folders -> the grid of ranks, what is missing
  *   compare.c   ranks against each other
+ *   layers.c    layers over the stages
  *   hf.c        Hugging Face folders, single files
  *   source.c    reading tensor bytes, few files open at a time
  *   ckpt.c      opening and closing the whole
@@ -85,7 +86,7 @@ int ckpt_parts_merge(struct sl_ckpt *c, struct sl_error *err);
 /* Makes file entries (path, name) and their parts. */
 int ckpt_files_new(struct sl_ckpt *c, size_t count, struct sl_error *err);
 
-/* ---- megatron.c, hf.c, compare.c ---- */
+/* ---- megatron.c, hf.c, compare.c, layers.c ---- */
 
 int ckpt_open_ranks(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
 int ckpt_open_hf(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
@@ -93,6 +94,7 @@ int ckpt_open_file(struct sl_ckpt *c, const struct found *found, struct sl_error
 /* After a lone torch file turned out to be a Megatron rank: makes its rank entry. */
 int ckpt_lone_rank(struct sl_ckpt *c, const char *folder_name, struct sl_error *err);
 void ckpt_compare_ranks(struct sl_ckpt *c, const struct found *found);
+void ckpt_check_layers(struct sl_ckpt *c);
 
 /* ---- source.c ---- */
 

@@ -110,8 +110,9 @@ const struct sl_problem_code sl_problem_table[] = {
       "Layers of a chunk are numbered from 0 without holes.", "Find the rank that should hold it.", E },
     { "layer-count", "The number of layers is not what args say",
       "The stages together hold more or fewer layers.", "Look for a missing stage, or for args of another model.", E },
-    { "layer-incomplete", "A layer lacks a tensor that others have",
-      "Layers of one kind hold the same set of tensors.", "Find the file that should hold it.", E },
+    { "layer-incomplete", "A weight of the model is in no tensor",
+      "The family has it, and every file that should hold it was read.",
+      "Look whether the tensor was renamed or left out when the file was written; conversion is refused without it.", E },
     { "expert-count", "Experts are missing or doubled",
       "Each expert parallel rank holds the same number of experts, together all of them.", "Find the rank that should hold them.", E },
 

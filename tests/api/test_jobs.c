@@ -256,6 +256,32 @@ TEST(a_plan_without_a_rank_names_it)
     sl_close(ck);
 }
 
+/* mlp.linear_fc2 of layer 1 under another name, on its only rank */
+TEST(a_weight_that_no_tensor_holds_is_named)
+{
+    char path[400], bytes[140000];
+    snprintf(path, sizeof path, FIXTURES "llama_nozip_tp2_pp1/iter_0000010/mp_rank_00/model_optim_rng.pt");
+    for (int rank = 0; rank < 2; rank++) {        /* this container has no checksums to make right */
+        path[strlen(path) - strlen("0/model_optim_rng.pt")] = (char)('0' + rank);
+        FILE *f = fopen(path, "rb");
+        const size_t len = fread(bytes, 1, sizeof bytes, f);
+        fclose(f);
+        char *name = memmem(bytes, len, "layers.1.mlp.linear_fc2", 23);
+        assert_non_null(name);
+        name[22] = 'X';
+        snprintf(bytes + sizeof bytes - 64, 64, "mp_rank_0%d", rank);
+        assert_int_equal(sl_folder_make(in(bytes + sizeof bytes - 64), NULL), 0);
+        write_text(in(rank ? "mp_rank_01/model_optim_rng.pt" : "mp_rank_00/model_optim_rng.pt"), bytes, len);
+    }
+    struct sl_checkpoint *ck = opened(folder);
+    const struct sl_checkpoint_info *i = sl_info(ck);
+    bool told = false;
+    for (size_t k = 0; k < i->problem_count; k++)
+        told = told || (!strcmp(i->problems[k].code, "layer-incomplete") && !strcmp(i->problems[k].where, "layers.1.mlp.down"));
+    assert_true(told);
+    sl_close(ck);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +292,7 @@ int main(void)
         ROW(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not),
         ROW(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read),
         IN_FOLDER(a_plan_without_a_rank_names_it),
+        IN_FOLDER(a_weight_that_no_tensor_holds_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

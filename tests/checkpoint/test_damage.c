@@ -269,6 +269,26 @@ TEST(a_pickle_that_refers_to_its_parts_over_and_over_is_refused_at_once)
     refused(FIXTURES "hostile/memo_laughs.pkl", SL_INPUT, "not a checkpoint");
 }
 
+TEST(a_hole_in_the_numbers_of_layers_is_told)
+{
+    copy_fixture("llama_tp1_pp1");
+    patch_pickle(in(FILE_OF("mp_rank_00")), "decoder.layers.1.", "decoder.layers.4.", 17, 100);
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "layer-gap");
+    assert_string_equal(p->where, "pp 0");
+    assert_string_equal(p->message, "layer 1 of this stage is missing: 3 layers are there, numbered up to 4");
+    sl_ckpt_close(c);
+}
+
+TEST(fewer_layers_than_args_say_are_told)
+{
+    const struct made_tensor t[] = { { "decoder.layers.0.mlp.linear_fc1.weight", SL_BF16, 8, 4 } };
+    make_rank("mp_rank_00", &(struct made_rank){ model, t, 1, &(struct made_args){ .tp = 1, .pp = 1, .layers = 3 }, 5 });
+    struct sl_ckpt *c = opened(folder);
+    assert_string_equal(only_problem(c, "layer-count")->message, "the stages hold 1 layers, args say num_layers=3");
+    sl_ckpt_close(c);
+}
+
 /* ---- what the second number of a name means ------------------------------------- */
 
 static const struct made_tensor first_stage[] = {
@@ -391,6 +411,8 @@ int main(void)
         IN_FOLDER(a_missing_virtual_chunk_is_named),
         ROW(a_pickle_that_asks_for_a_call_is_told_so_though_it_is_refused),
         ROW(a_pickle_that_refers_to_its_parts_over_and_over_is_refused_at_once),
+        IN_FOLDER(a_hole_in_the_numbers_of_layers_is_told),
+        IN_FOLDER(fewer_layers_than_args_say_are_told),
         IN_FOLDER(stages_are_told_from_expert_ranks_by_what_they_hold),
         IN_FOLDER(expert_ranks_are_told_from_stages_by_what_they_hold),
         IN_FOLDER(args_decide_what_the_second_number_means),
