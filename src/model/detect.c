@@ -196,6 +196,30 @@ static uint64_t count_params(const struct sl_model *m)
     return sum;
 }
 
+/* The sum does not depend on how the rows of q and k are cut into heads: where that is not
+ * known, heads of one row will do. */
+static int count_params_anyway(struct sl_detector *d)
+{
+    const char *const keys[] = {"kv_channels", "num_attention_heads", "num_query_groups"};
+    const int64_t values[] = {1, d->qd, d->kvd};
+    struct sl_model guess = *d->m;
+    struct sl_setting *config = SL_ARENA_NEW(&d->m->arena, struct sl_setting, guess.config_count + 3);
+    if (!config)
+        return sl_fail_memory(d->err, 0);
+    for (size_t i = 0; i < 3; i++) {
+        config[i] = (struct sl_setting){keys[i], sl_value_new_int(&d->m->arena, values[i]), ""};
+        if (!config[i].value)
+            return sl_fail_memory(d->err, 0);
+    }
+    if (guess.config_count)
+        memcpy(config + 3, guess.config, guess.config_count * sizeof *config);
+    guess.config = config;
+    guess.config_count += 3;
+    guess.missing = NULL;
+    d->m->params = count_params(&guess);
+    return SL_OK;
+}
+
 /* ---- the steps ----------------------------------------------------------- */
 
 static int tell_layout(struct sl_detector *d)
@@ -228,6 +252,8 @@ static int detect(struct sl_detector *d)
     code = code ? code : find_name(d);
     m->flags = d->seen.flags;
     m->flag_count = d->seen.flag_count;
+    if (!code && m->missing)
+        return count_params_anyway(d);
     if (!code)
         m->params = count_params(m);
     return code;

@@ -425,6 +425,8 @@ static int solve_tie_of_both(struct sl_detector *d)
         return keep_tie(d, false, SL_BY_TENSORS);
     if (!head_is_copy(d, &equal))
         return keep_tie(d, known && said, known ? by : SL_BY_TENSORS);
+    if (sl_evidence_add(d->m, "samples of their bytes", "output layer %s the embedding", equal ? "equals" : "differs from"))
+        return sl_fail_memory(d->err, 0);
     if (known && said && !equal)
         sl_problem_add(&d->m->problems, "tie-differs", "output layer", NULL,
                        "%s says the head is tied, but it differs from the embedding; it is kept as a weight of its own",
