@@ -214,6 +214,7 @@ void draw_command(struct app *app, struct pane p);
 
 /* findings.c */
 size_t finding_count(const struct app *app);
+void finding_select(struct app *app);           /* the grid's selection goes to the rank of the current one */
 const struct sl_problem *finding_at(const struct app *app, size_t index);
 size_t finding_tally(const struct app *app, enum sl_severity severity);
 enum style severity_style(enum sl_severity severity);

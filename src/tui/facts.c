@@ -139,17 +139,19 @@ static void step(const struct app *app, struct fact *f)
 {
     const struct sl_checkpoint_info *i = app->opened->info;
     struct text t = TEXT(f);
-    size_t same = 0;
-    for (size_t r = 0; r < i->rank_count; r++)
+    size_t same = 0, told = 0;
+    for (size_t r = 0; r < i->rank_count; r++) {
         same += i->ranks[r].iteration == i->iteration;
+        told += i->ranks[r].iteration >= 0;
+    }
     if (i->release)
         add(&t, "release");
     else if (i->iteration >= 0)
         add(&t, "%lld", (long long)i->iteration);
     else
         add(&t, "not told");
-    if (i->rank_count && i->iteration >= 0 && same && same < i->rank_count)
-        add(&t, " in %zu of %zu ranks", same, i->rank_count);
+    if (i->iteration >= 0 && same && same < told)
+        add(&t, " in %zu of %zu ranks", same, told);
     if (i->checkpoint_version >= 0)
         add(&t, ", version %g", i->checkpoint_version);
 }

@@ -137,13 +137,20 @@ const char *piece_place(const struct app *app, size_t tensor, char *out, size_t 
 
 /* ---- the verdict: sign, word, counts, how much was read --------------------------- */
 
+static size_t ranks_readable(const struct app *app)
+{
+    const struct sl_checkpoint_info *info = app->opened->info;
+    size_t good = 0;
+    for (size_t i = 0; i < info->rank_count; i++)
+        good += info->ranks[i].status == SL_RANK_OK || info->ranks[i].status == SL_RANK_ODD;
+    return good;
+}
+
 const char *headers_read(const struct app *app, char *out, size_t room)
 {
     const struct sl_checkpoint_info *info = app->opened->info;
-    size_t good = 0, all = info->rank_count ? info->rank_count : info->file_count;
-    for (size_t i = 0; i < info->rank_count; i++)
-        good += info->ranks[i].status == SL_RANK_OK || info->ranks[i].status == SL_RANK_ODD;
-    snprintf(out, room, "headers %zu/%zu", info->rank_count ? good : all, all);
+    size_t all = info->rank_count ? info->rank_count : info->file_count;
+    snprintf(out, room, "headers %zu/%zu", info->rank_count ? ranks_readable(app) : all, all);
     return out;
 }
 
@@ -153,6 +160,8 @@ const char *values_read(const struct app *app, char *out, size_t room)
     if (app->check_deep && app->check_going)
         snprintf(out, room, "values %s of %s", sl_text_bytes(app->check_progress.bytes_done, done, sizeof done),
                  sl_text_bytes(app->check_progress.bytes_total, all, sizeof all));
+    else if (values_checked(app) && ranks_readable(app) < app->opened->info->rank_count)
+        snprintf(out, room, "values %zu/%zu", ranks_readable(app), app->opened->info->rank_count);
     else if (values_checked(app))
         snprintf(out, room, "values all read");
     else if (app->checked && app->check_deep && app->checked->bytes_read)
@@ -278,6 +287,16 @@ static bool about_rank(const struct app *app, const struct sl_problem *p, size_t
     return strcmp(p->where, rank_name(app, (int32_t)rank, text, sizeof text)) == 0;
 }
 
+void finding_select(struct app *app)
+{
+    const struct sl_problem *p = finding_at(app, app->finding);
+    for (size_t r = 0; p && r < app->opened->info->rank_count; r++)
+        if (about_rank(app, p, r)) {
+            app->overview.rank = r;
+            return;
+        }
+}
+
 static void step_finding(struct app *app, int step)
 {
     size_t count = finding_count(app);
@@ -292,12 +311,8 @@ static void step_finding(struct app *app, int step)
     app->overview.card = true;
     app->overview.scroll = 0;
     app->overview.panel = PANEL_FINDING;
+    finding_select(app);
     const struct sl_problem *p = finding_at(app, app->finding);
-    for (size_t r = 0; r < app->opened->info->rank_count; r++)
-        if (about_rank(app, p, r)) {
-            app->overview.rank = r;
-            break;
-        }
     app_say(app, severity_style(p->severity), "finding %zu of %zu: %s", app->finding + 1, count, p->code);
 }
 void act_next_finding(struct app *app) { step_finding(app, 1); }

@@ -58,7 +58,7 @@ static void draw_bar(struct app *app, struct pane p)
         snprintf(word, sizeof word, " %s", key_rows[i].word);
         const char *key = key_label(key_rows[i].key, name, sizeof name);
         int width = (int)(strlen(key) + strlen(word)) + (p.cols >= 120 ? 3 : 2);
-        if (right - width < (p.cols >= 120 ? 86 : p.cols >= 70 ? 42 : 30))
+        if (right - width < (p.cols >= 120 ? 78 : p.cols >= 70 ? 42 : 30))
             break;
         right -= width;
         bar_word(p, right + (p.cols >= 120 ? 2 : 1), key, word);

@@ -198,7 +198,7 @@ static int draw_strip(struct app *app, struct pane p, int row, const struct sl_p
         return row;
     uint32_t axis = drawn_axis(m);
     int64_t size = t->shape[axis];
-    int width = p.cols - 11 < 64 ? p.cols - 11 : 64;
+    int width = p.cols - 11 < 48 ? p.cols - 11 : 48;
     if (size < 1 || width < 4)
         return row;
     int64_t block = (size + width - 1) / width;

@@ -172,6 +172,8 @@ static void open_apply(struct app *app, struct task *task)
     app->opened = t->opened;
     t->opened = NULL;
     app->load = LOAD_DONE;
+    app->overview.rank = 0;
+    finding_select(app);
     check_begin(app, false);
     tensors_ready(app);
     convert_plan(app);

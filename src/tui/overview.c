@@ -208,16 +208,15 @@ static void draw_finding_list(struct app *app, struct pane p)
 
 static void draw_wide(struct app *app, struct pane p)
 {
-    struct pane top = pane_take(&p, 15);
-    int left = 52, right = 32;
-    draw_facts(app, pane_box(pane_part(top, 0, 0, top.rows, left), "model"), false);
-    char title[64];
+    char title[64] = "places";
     struct fact facts[MOST_FACTS];
     size_t half, count = facts_of(app, facts, &half);
-    snprintf(title, sizeof title, "%s", "places");
     for (size_t i = 0; i < count; i++)
         if (strcmp(facts[i].label, "layout") == 0)
             snprintf(title, sizeof title, "%.60s", facts[i].text);
+    struct pane top = pane_take(&p, p.rows >= 36 ? 15 : (int)count + 2);
+    int left = 52, right = 32;
+    draw_facts(app, pane_box(pane_part(top, 0, 0, top.rows, left), "model"), false);
     draw_places(app, pane_box(pane_part(top, 0, left, top.rows, top.cols - left - right), title), true);
     draw_finding_list(app, pane_box(pane_part(top, 0, top.cols - right, top.rows, right), "findings"));
     int explain = p.rows - (int)app->opened->kind_count - 2;

@@ -24,7 +24,7 @@ static void start(struct terminal *t, int cols, int rows, const char *const *env
 static void start_ready(struct terminal *t, int cols, int rows, const char *const *env)
 {
     start(t, cols, rows, env, LLAMA);
-    assert_true(terminal_expect(t, "fault", SLOW));
+    assert_true(terminal_expect(t, " faults", SLOW));
     terminal_settle(t, 300, 3000);
 }
 
@@ -81,13 +81,13 @@ static void arrow_keys_and_vim_keys_move_alike(void **state)
 static void the_screen_follows_a_resize(void **state)
 {
     (void)state;
-    static const int sizes[][2] = { { 140, 40 }, { 40, 10 }, { 20, 2 }, { 1, 1 }, { 200, 60 }, { 80, 24 } };
+    static const int sizes[][2] = { { 140, 40 }, { 40, 10 }, { 20, 2 }, { 1, 1 }, { 200, 60 }, { 80, 24 } };   /* one cell cannot be written without scrolling */
     struct terminal t;
     start_ready(&t, 80, 24, NULL);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         terminal_resize(&t, sizes[i][0], sizes[i][1]);
         terminal_settle(&t, 200, 3000);
-        assert_true(terminal_shows(&t, "o"));
+        assert_true(sizes[i][0] == 1 || terminal_shows(&t, "faults"));
     }
     assert_true(terminal_expect(&t, "TP2 x PP2 = 4 ranks", SLOW));
     terminal_type(&t, "q");
