@@ -639,7 +639,7 @@ static struct draft *draft_find(const struct loader *l, const char *name)
 /* Collects a family's line of parents, then merges from the oldest down. */
 static int resolve(struct loader *l, struct draft *d)
 {
-    struct draft *line[MOST_PARENTS];
+    struct draft *line[MOST_PARENTS] = {NULL};
     size_t count = 0;
     l->file = d->file;
     for (struct draft *at = d; at && !at->merged; ) {
