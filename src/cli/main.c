@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "base/arena.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <errno.h>
 #include <locale.h>
 #include <signal.h>
@@ -48,6 +49,9 @@ static int run(const struct values *v)
 
 int main(int argc, char **argv)
 {
+    /* libzip turns the time of every record into local time; without TZ the C library looks at
+     * /etc/localtime each time. Here no thread runs yet. */
+    setenv("TZ", ":/etc/localtime", 0);
     setlocale(LC_CTYPE, "");
     struct values v;
     struct sl_arena arena = { 0 };
