@@ -427,7 +427,7 @@ static int read_replaces(const struct loader *l, const struct sl_value *json)
     const struct place at = {.section = "family file"};
     size_t which;
     int code = !list || list->kind == SL_VALUE_LIST ? SL_OK : refuse(l, at, "\"replaces\" must be a list of sections");
-    for (size_t i = 0; i < list_len(list) && !code; i++) {
+    for (size_t i = 0; list && i < list_len(list) && !code; i++) {
         const char *word = sl_value_str(list->items[i]);
         code = one_of(l, at, "replaces", word ? word : "?", words, sizeof words / sizeof *words, &which);
     }
@@ -473,7 +473,7 @@ static int add_draft(struct loader *l, const struct sl_value *json, const char *
     struct draft d = {.file = file};
     l->file = file;
     const int code = read_family(l, json, &d.f);
-    if (code)
+    if (code || !d.f.name)
         return code;
     size_t at = 0;
     while (at < l->count && strcmp(l->drafts[at].f.name, d.f.name))
