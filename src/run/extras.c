@@ -51,11 +51,43 @@ static int write_extra(struct sl_run *r, struct convert *v, const struct sl_out_
                        : sl_write_new(path, extra->bytes, (size_t)extra->len, err);
 }
 
+/* Read back and compared, as the tensors are. */
+static int verify_extra(struct sl_run *r, struct convert *v, const struct sl_out_extra *extra, struct sl_error *err)
+{
+    struct sl_file in = { .fd = -1, .size = extra->len }, out;
+    const size_t half = r->workers[0].buffer_len / 2;
+    unsigned char *wanted = r->workers[0].buffer, *got = wanted + half;
+    const char *path = sl_target_place(&v->target, extra->name);
+    if (!path)
+        return sl_fail_memory(err, strlen(extra->name));
+    int code = sl_file_open(path, &out, err);
+    if (!code && extra->from)
+        code = sl_file_open(extra->from, &in, err);
+    if (!code)
+        sl_file_drop(out.fd, 0, out.size);
+    bool same = !code && in.size == out.size;
+    for (uint64_t done = 0; !code && same && done < in.size;) {
+        const size_t n = (size_t)sl_min_u64(in.size - done, half);
+        code = sl_file_read(&out, done, got, n, err);
+        if (!code && extra->from)
+            code = sl_file_read(&in, done, wanted, n, err);
+        same = !code && memcmp(extra->from ? wanted : (const unsigned char *)extra->bytes + done, got, n) == 0;
+        done += n;
+    }
+    if (!code && !same)
+        code = sl_fail(err, SL_WRITE, path, "as read back differs from what was written; the target was not made");
+    sl_file_close(&in);
+    sl_file_close(&out);
+    return code;
+}
+
 int extras_write(struct sl_run *r, struct convert *v, struct sl_error *err)
 {
     int code = SL_OK;
     for (size_t i = 0; !code && !v->target.single && !v->target.committed && i < v->p->extra_count; i++)
         code = write_extra(r, v, &v->p->extras[i], err);
+    for (size_t i = 0; !code && r->summary.verified && !v->target.single && !v->target.committed && i < v->p->extra_count; i++)
+        code = verify_extra(r, v, &v->p->extras[i], err);
     return code;
 }
 

@@ -1,4 +1,4 @@
-/* journal.c: lines that tell what has been done. */
+/* journal.c: lines that tell what has been done, and a lock. */
 #include "run/journal.h"
 
 #include "base/error.h"
@@ -7,51 +7,173 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#define HEAD_LINE "shardlens-journal 1"
+#define NAME "shardlens-journal"
+#define HEAD_LINE NAME " 1"
 #define LINE_MOST 128
 #define JOURNAL_MOST (UINT64_C(1) << 30)
+#define YOUNG 10                         /* seconds a new journal may be without a holder */
+
+/* ---- the lock ---- */
+
+static void host_of(char host[72])
+{
+    if (gethostname(host, 72))
+        snprintf(host, 72, "localhost");
+    host[71] = '\0';
+}
+
+static int fail_held(const struct sl_journal *j, const char *target, struct sl_error *err)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_journal_state s;
+    const int unread = sl_journal_read(j, 0, &arena, &s, NULL);
+    sl_arena_free(&arena);
+    if (unread || s.pid == 0)
+        return sl_fail(err, SL_WRITE, target, "is being written by another shardlens, which holds %s", j->path);
+    return sl_fail(err, SL_WRITE, target, "is being written by another shardlens: process %ld on %s", s.pid, s.host);
+}
+
+/* Where there is no flock the text decides: a dead process of this host holds nothing. */
+static bool holder_is_dead(const struct sl_journal *j, const struct stat *st)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_journal_state s;
+    char host[72];
+    host_of(host);
+    const int unread = sl_journal_read(j, 0, &arena, &s, NULL);
+    sl_arena_free(&arena);
+    if (unread || s.pid == 0)
+        return time(NULL) - st->st_mtime > YOUNG;
+    return strcmp(s.host, host) == 0 && s.pid <= INT_MAX && kill((pid_t)s.pid, 0) && errno == ESRCH;
+}
+
+/* 1 locked, 0 the file was removed meanwhile: once more, -1 failed. */
+static int lock_file(const struct sl_journal *j, const char *target, struct sl_error *err)
+{
+    struct stat ours, there;
+    int rc;
+    do
+        rc = flock(j->fd, LOCK_EX | LOCK_NB);
+    while (rc && errno == EINTR);
+    const int number = rc ? errno : 0;
+    const bool none = number == ENOSYS || number == ENOTSUP || number == EOPNOTSUPP || number == EINVAL || number == ENOLCK;
+    if (fstat(j->fd, &ours)) {
+        sl_fail_errno(err, SL_WRITE, j->path, "can't be looked at");
+        return -1;
+    }
+    if (number == EWOULDBLOCK || (none && !j->made && !holder_is_dead(j, &ours))) {
+        fail_held(j, target, err);
+        return -1;
+    }
+    if (number && !none) {
+        errno = number;
+        sl_fail_errno(err, SL_WRITE, j->path, "can't be locked");
+        return -1;
+    }
+    return stat(j->path, &there) == 0 && ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+/* Something of that name that this program never wrote is left alone. */
+static int refuse_stranger(const struct sl_journal *j, struct sl_error *err)
+{
+    char head[9 + sizeof NAME] = "";
+    const struct sl_file file = { .fd = j->fd, .path = j->path };
+    struct stat st;
+    if (fstat(j->fd, &st) || !S_ISREG(st.st_mode))
+        return sl_fail(err, SL_WRITE, j->path, "is in the way: it is no regular file");
+    const size_t len = (size_t)st.st_size < sizeof head - 1 ? (size_t)st.st_size : sizeof head - 1;
+    int code = sl_file_read(&file, 0, head, len, err);
+    if (!code && len > 9 && strncmp(head + 9, NAME, len - 9) != 0)
+        code = sl_fail(err, SL_WRITE, j->path, "is in the way: it is no journal of shardlens; move it away");
+    return code;
+}
+
+int sl_journal_open(struct sl_journal *j, const char *path, const char *target, struct sl_error *err)
+{
+    for (int tries = 0; tries < 1000; tries++) {
+        *j = (struct sl_journal){ .path = path, .made = true };
+        j->fd = sl_io.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (j->fd < 0 && errno == EEXIST) {
+            j->made = false;
+            j->fd = sl_io.open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW, 0);
+            if (j->fd < 0 && errno == ENOENT)
+                continue;
+        }
+        if (j->fd < 0)
+            return sl_fail_errno(err, SL_WRITE, path, "the journal can't be made");
+        const int locked = lock_file(j, target, err);
+        if (locked == 1) {
+            pthread_mutex_init(&j->lock, NULL);
+            const int code = refuse_stranger(j, err);
+            if (code)
+                sl_journal_close(j, j->made);
+            return code;
+        }
+        sl_io.close(j->fd);
+        j->fd = -1;
+        if (locked < 0)
+            return SL_WRITE;
+    }
+    return sl_fail(err, SL_WRITE, path, "is made and removed again and again by others");
+}
+
+void sl_journal_close(struct sl_journal *j, bool remove)
+{
+    if (j->fd < 0)
+        return;
+    if (remove)
+        unlink(j->path);
+    sl_io.close(j->fd);    /* what had to be on the disk was synced before */
+    pthread_mutex_destroy(&j->lock);
+    j->fd = -1;
+}
 
 /* ---- writing ---- */
 
-static void begin(struct sl_journal *j, const char *path, int fd, uint64_t end)
+static int cut(struct sl_journal *j, uint64_t end, struct sl_error *err)
 {
-    *j = (struct sl_journal){ .fd = fd, .path = path, .end = end };
-    pthread_mutex_init(&j->lock, NULL);
+    j->end = end;
+    if (ftruncate(j->fd, (off_t)end))
+        return sl_fail_errno(err, SL_WRITE, j->path, "the journal can't be cut");
+    return SL_OK;
 }
 
-int sl_journal_make(struct sl_journal *j, const char *path, const char *plan, uint64_t source,
-                    struct sl_error *err)
+static int add_holder(struct sl_journal *j, struct sl_error *err)
 {
-    const int fd = sl_io.open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return sl_fail_errno(err, SL_WRITE, path, "the journal can't be made");
-    begin(j, path, fd, 0);
-    int code = sl_journal_add(j, err, HEAD_LINE);
+    char host[72];
+    host_of(host);
+    return sl_journal_add(j, err, "holder %s %ld", host, (long)getpid());
+}
+
+int sl_journal_begin(struct sl_journal *j, const char *plan, uint64_t source, struct sl_error *err)
+{
+    int code = cut(j, 0, err);
+    if (!code)
+        code = sl_journal_add(j, err, HEAD_LINE);
     if (!code)
         code = sl_journal_add(j, err, "plan %s", plan);
     if (!code)
         code = sl_journal_add(j, err, "source %016" PRIx64, source);
     if (!code)
-        code = sl_journal_sync(j, err);
-    return code;
+        code = add_holder(j, err);
+    return code ? code : sl_journal_sync(j, err);
 }
 
-int sl_journal_reopen(struct sl_journal *j, const char *path, uint64_t end, struct sl_error *err)
+int sl_journal_go_on(struct sl_journal *j, const struct sl_journal_state *state, struct sl_error *err)
 {
-    const int fd = sl_io.open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
-    if (fd < 0)
-        return sl_fail_errno(err, SL_WRITE, path, "the journal can't be opened");
-    begin(j, path, fd, end);
-    if (ftruncate(fd, (off_t)end))
-        return sl_fail_errno(err, SL_WRITE, path, "the journal can't be cut to its good lines");
-    return SL_OK;
+    const int code = cut(j, state->end, err);
+    return code ? code : add_holder(j, err);
 }
 
 int sl_journal_add(struct sl_journal *j, struct sl_error *err, const char *format, ...)
@@ -87,15 +209,6 @@ int sl_journal_sync(struct sl_journal *j, struct sl_error *err)
     return rc ? sl_fail_errno(err, SL_WRITE, j->path, "fsync of the journal failed") : SL_OK;
 }
 
-void sl_journal_close(struct sl_journal *j)
-{
-    if (j->fd < 0)
-        return;
-    sl_io.close(j->fd);    /* what had to be on the disk was synced before */
-    pthread_mutex_destroy(&j->lock);
-    j->fd = -1;
-}
-
 /* ---- reading ---- */
 
 struct reader { struct sl_journal_state *state; uint64_t *checksum; bool *written; size_t tensors; };
@@ -107,6 +220,8 @@ static bool read_line(struct reader *r, const char *line)
     uint64_t index, sum;
     char rest;
     if (sscanf(line, "tensor %" SCNu64 " %" SCNx64 "%c", &index, &sum, &rest) == 2) {
+        if (r->tensors == 0)    /* only who holds it is asked for */
+            return true;
         if (index >= r->tensors)
             return false;
         s->count += !r->written[index];
@@ -115,6 +230,8 @@ static bool read_line(struct reader *r, const char *line)
         return true;
     }
     if (sscanf(line, "file %" SCNu64 "%c", &index, &rest) == 1)
+        return true;
+    if (sscanf(line, "holder %71s %ld%c", s->host, &s->pid, &rest) == 2)
         return true;
     if (sscanf(line, "commit %" SCNu64 "%c", &s->commit, &rest) == 1)
         return true;
@@ -136,14 +253,30 @@ static bool check_line(const char *text, size_t len, char line[LINE_MOST])
     return end == digits + 8 && check == XXH32(line, len - 9, 0);
 }
 
-int sl_journal_read(const char *path, size_t tensors, struct sl_arena *arena,
-                    struct sl_journal_state *state, uint64_t *end, struct sl_error *err)
+/* The whole file, through the descriptor that is locked. */
+static int read_text(const struct sl_journal *j, struct sl_arena *arena, char **text, size_t *len, struct sl_error *err)
 {
-    char *text;
-    size_t len;
-    int code = sl_file_slurp(path, JOURNAL_MOST, arena, &text, &len, err);
+    const struct sl_file file = { .fd = j->fd, .path = j->path };
+    struct stat st;
+    if (fstat(j->fd, &st))
+        return sl_fail_errno(err, SL_WRITE, j->path, "can't be looked at");
+    if (st.st_size < 0 || (uint64_t)st.st_size > JOURNAL_MOST)
+        return sl_fail(err, SL_WRITE, j->path, "is too long for a journal; start anew with --force");
+    *len = (size_t)st.st_size;
+    *text = sl_arena_new(arena, *len + 1, 1);
+    if (!*text)
+        return sl_fail_memory(err, *len);
+    return sl_file_read(&file, 0, *text, *len, err) ? SL_WRITE : SL_OK;
+}
+
+int sl_journal_read(const struct sl_journal *j, size_t tensors, struct sl_arena *arena,
+                    struct sl_journal_state *state, struct sl_error *err)
+{
+    char *text = NULL;
+    size_t len = 0;
+    int code = read_text(j, arena, &text, &len, err);
     if (code)
-        return code == SL_MEMORY ? code : SL_WRITE;
+        return code;
 
     *state = (struct sl_journal_state){ .count = 0 };
     struct reader r = { .state = state, .tensors = tensors };
@@ -160,12 +293,12 @@ int sl_journal_read(const char *path, size_t tensors, struct sl_arena *arena,
         if (!check_line(text + at, (size_t)(newline - (text + at)), line))
             break;    /* torn: what is behind was never promised */
         if (lines == 0 ? strcmp(line, HEAD_LINE) != 0 : !read_line(&r, line))
-            return sl_fail(err, SL_WRITE, path,
+            return sl_fail(err, SL_WRITE, j->path,
                            "was written by another version of shardlens (\"%s\"); start anew with --force", line);
         at = (size_t)(newline - text) + 1;
     }
-    if (lines < 3)
-        return sl_fail(err, SL_WRITE, path, "the journal is damaged; start anew with --force");
-    *end = at;
+    if (lines < 3)    /* killed while it was made, or damaged: it promises nothing */
+        state->plan[0] = '\0';
+    state->end = at;
     return SL_OK;
 }

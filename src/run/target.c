@@ -10,11 +10,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -70,10 +68,9 @@ static int name_paths(struct sl_target *t, const char *dst, const char *hash, st
         return code;
     const char *dot = t->single ? "." : "";
     t->partial = sl_arena_printf(t->arena, "%s%s%s.partial-%.8s", prefix, dot, name, hash);
-    t->journal_path = sl_arena_printf(t->arena, "%s%s%s.partial-%.8s.journal", prefix, dot, name, hash);
+    t->journal_path = sl_arena_printf(t->arena, "%s%s.partial.journal", prefix, name);
     t->old_path = sl_arena_printf(t->arena, "%s%s.old-%.8s", prefix, name, hash);
-    t->lock_path = sl_arena_printf(t->arena, "%s%s.lock", prefix, name);
-    if (!t->partial || !t->journal_path || !t->old_path || !t->lock_path)
+    if (!t->partial || !t->journal_path || !t->old_path)
         return sl_fail_memory(err, strlen(dst) + 64);
     return SL_OK;
 }
@@ -192,108 +189,6 @@ static int make_parent(const struct sl_target *t, struct sl_error *err)
     return code;
 }
 
-/* ---- the lock ---- */
-
-static void host_of(char host[256])
-{
-    if (gethostname(host, 256))
-        snprintf(host, 256, "localhost");
-    host[255] = '\0';
-}
-
-struct holder { char host[256]; long pid; };
-
-static struct holder holder_of(int fd)
-{
-    struct holder h = { .pid = 0 };
-    char text[512] = "";
-    if (pread(fd, text, sizeof text - 1, 0) > 0 && sscanf(text, "%255s %ld", h.host, &h.pid) != 2)
-        h.pid = 0;
-    return h;
-}
-
-static int fail_held(const struct sl_target *t, int fd, struct sl_error *err)
-{
-    const struct holder h = holder_of(fd);
-    if (h.pid == 0)
-        return sl_fail(err, SL_WRITE, t->path, "is being written by another shardlens (%s is locked)", t->lock_path);
-    return sl_fail(err, SL_WRITE, t->path, "is being written by another shardlens: process %ld on %s", h.pid, h.host);
-}
-
-/* Without flock the text decides: a dead process of this host holds nothing. */
-static bool holder_is_dead(int fd)
-{
-    char host[256];
-    host_of(host);
-    const struct holder h = holder_of(fd);
-    return h.pid == 0 || (strcmp(h.host, host) == 0 && h.pid <= INT_MAX && kill((pid_t)h.pid, 0) && errno == ESRCH);
-}
-
-/* 1 locked, 0 the file was removed meanwhile: once more, -1 failed. */
-static int lock_open_file(struct sl_target *t, int fd, bool made, struct sl_error *err)
-{
-    int rc;
-    do
-        rc = flock(fd, LOCK_EX | LOCK_NB);
-    while (rc && errno == EINTR);
-    if (rc && errno == EWOULDBLOCK) {
-        fail_held(t, fd, err);
-        return -1;
-    }
-    if (rc && (is_unsupported(errno) || errno == ENOLCK)) {
-        if (!made && !holder_is_dead(fd)) {
-            fail_held(t, fd, err);
-            return -1;
-        }
-    } else if (rc) {
-        sl_fail_errno(err, SL_WRITE, t->lock_path, "can't be locked");
-        return -1;
-    }
-    struct stat ours, there;
-    return fstat(fd, &ours) == 0 && stat(t->lock_path, &there) == 0 && ours.st_dev == there.st_dev &&
-           ours.st_ino == there.st_ino;
-}
-
-static int take_lock(struct sl_target *t, struct sl_error *err)
-{
-    for (int tries = 0; tries < 1000; tries++) {
-        bool made = true;
-        int fd = sl_io.open(t->lock_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-        if (fd < 0 && errno == EEXIST) {
-            made = false;
-            fd = sl_io.open(t->lock_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
-            if (fd < 0 && errno == ENOENT)
-                continue;
-        }
-        if (fd < 0)
-            return sl_fail_errno(err, SL_WRITE, t->lock_path, "the lock file can't be made");
-        const int locked = lock_open_file(t, fd, made, err);
-        if (locked != 1) {
-            sl_io.close(fd);
-            if (locked < 0)
-                return SL_WRITE;
-            continue;
-        }
-        t->lock_fd = fd;
-        char host[256], text[320];
-        host_of(host);
-        const int n = snprintf(text, sizeof text, "%s %ld\n", host, (long)getpid());
-        if (ftruncate(fd, 0))
-            return sl_fail_errno(err, SL_WRITE, t->lock_path, "the lock file can't be written");
-        return sl_write_at(fd, t->lock_path, 0, text, (size_t)n, err);
-    }
-    return sl_fail(err, SL_WRITE, t->lock_path, "is made and removed again and again by others");
-}
-
-static void give_lock(struct sl_target *t)
-{
-    if (t->lock_fd < 0)
-        return;
-    unlink(t->lock_path);
-    sl_io.close(t->lock_fd);
-    t->lock_fd = -1;
-}
-
 /* ---- what an earlier run left ---- */
 
 /* Is a name the target's, followed by `kind` and eight hex digits? */
@@ -302,8 +197,7 @@ static bool is_left(const char *entry, const char *dot, const char *name, const 
     char stem[NAME_MAX + 32];
     const int len = snprintf(stem, sizeof stem, "%s%s.%s-", dot, name, kind);
     return len > 0 && strncmp(entry, stem, (size_t)len) == 0 &&
-           strspn(entry + len, "0123456789abcdef") == 8 &&
-           (entry[len + 8] == '\0' || strcmp(entry + len + 8, ".journal") == 0);
+           strspn(entry + len, "0123456789abcdef") == 8 && entry[len + 8] == '\0';
 }
 
 /* Calls give() with the path of everything of that kind beside the target, but `except`. */
@@ -323,7 +217,7 @@ static int each_left(const struct sl_target *t, const char *kind, const char *ex
         const char *path = sl_arena_printf(t->arena, "%.*s%s", (int)(name - t->path), t->path, e->d_name);
         if (!path)
             code = sl_fail_memory(err, NAME_MAX);
-        else if (!except || (strcmp(path, t->partial) != 0 && strcmp(path, t->journal_path) != 0))
+        else if (!except || strcmp(path, except) != 0)
             code = give(t, path, err);
     }
     closedir(folder);
@@ -381,6 +275,10 @@ static uint64_t source_identity(const struct sl_ckpt *c)
 static int begin_new(struct sl_target *t, const struct sl_conversion *p, struct sl_error *err)
 {
     int code = refuse_existing(t, err);
+    if (!code)
+        code = sl_folder_remove(t->partial, err);
+    if (!code)
+        code = sl_journal_begin(&t->journal, p->hash, source_identity(p->ckpt), err);
     if (code)
         return code;
     if (t->single) {
@@ -391,74 +289,67 @@ static int begin_new(struct sl_target *t, const struct sl_conversion *p, struct 
     } else if (mkdir(t->partial, 0777)) {
         return sl_fail_errno(err, SL_WRITE, t->partial, "can't be made");
     }
-    code = sl_journal_make(&t->journal, t->journal_path, p->hash, source_identity(p->ckpt), err);
-    return code ? code : sl_sync_folder(t->parent, err);
+    return sl_sync_folder(t->parent, err);
 }
 
+/* An unfinished run of this plan is there: is it still the same source, and how far was it? */
 static int go_on(struct sl_target *t, const struct sl_conversion *p, struct sl_error *err)
 {
-    uint64_t end;
-    int code = sl_journal_read(t->journal_path, p->target_count, t->arena, &t->state, &end, err);
-    if (code)
-        return code;
-    if (strcmp(t->state.plan, p->hash) != 0)
-        return refuse_left(t, t->partial, err);
     if (t->state.source != source_identity(p->ckpt))
         return sl_fail(err, SL_INPUT, p->ckpt->path,
                        "the source has changed since the interrupted run; start anew with --force");
     t->committed = t->state.commit && inode_of(t->path) == t->state.commit;
-    if (!t->committed)
-        code = refuse_existing(t, err);
+    int code = t->committed ? SL_OK : refuse_existing(t, err);
     if (!code)
-        code = sl_journal_reopen(&t->journal, t->journal_path, end, err);
-    t->resumed = true;
+        code = sl_journal_go_on(&t->journal, &t->state, err);
+    t->resumed = !code;
     return code;
 }
 
-/* Removes what this plan's earlier run left. */
-static int remove_own(struct sl_target *t, struct sl_error *err)
+/* Leftovers: what stands in the way of a new run, and what --force removes. */
+static int clear_the_way(const struct sl_target *t, bool resume, struct sl_error *err)
 {
-    int code = sl_folder_remove(t->partial, err);
-    return code ? code : sl_folder_remove(t->journal_path, err);
+    const bool is_there = sl_path_exists(t->path), unfinished = t->state.plan[0] || sl_path_exists(t->partial);
+    int code = SL_OK;
+    if (t->force) {
+        if (is_there)
+            code = each_left(t, "old", NULL, remove_left, err);
+        return code ? code : each_left(t, "partial", t->partial, remove_left, err);
+    }
+    if (!resume)
+        code = refuse_existing(t, err);
+    if (!code)
+        code = each_left(t, "partial", t->partial, refuse_left, err);
+    if (!code && !resume && unfinished)
+        code = sl_fail(err, SL_WRITE, t->path,
+                       "an earlier run did not finish and left %s; go on with --resume, or start anew with --force", t->partial);
+    return code;
 }
 
 static int begin(struct sl_target *t, const struct sl_conversion *p, bool resume, struct sl_error *err)
 {
-    int code = each_left(t, "old", NULL, restore_old, err);
-    const bool partial = sl_path_exists(t->partial), journal = sl_path_exists(t->journal_path);
-    if (!code && !resume && !t->force) {
-        code = refuse_existing(t, err);
-        if (!code && (partial || journal))
-            return sl_fail(err, SL_WRITE, t->path,
-                           "an earlier run did not finish and left %s; go on with --resume, or start anew with --force",
-                           t->partial);
+    int code = sl_journal_read(&t->journal, p->target_count, t->arena, &t->state, t->force && !resume ? NULL : err);
+    if (code && t->force && !resume) {    /* of another version: --force does not mind */
+        t->state = (struct sl_journal_state){ .count = 0 };
+        code = SL_OK;
     }
-    if (!code && t->force && sl_path_exists(t->path))
-        code = each_left(t, "old", NULL, remove_left, err);
-    if (!code && !t->force)
-        code = each_left(t, "partial", t->partial, refuse_left, err);
-    if (!code && t->force)
-        code = each_left(t, "partial", t->partial, remove_left, err);
-    if (code)
-        return code;
-
-    const bool renamed = journal && !partial && sl_path_exists(t->path);
-    if (resume && journal && (partial || renamed)) {
-        code = go_on(t, p, err);
-        if (code || t->committed || partial)
-            return code;
-        sl_journal_close(&t->journal);    /* the partial target itself is gone */
-        t->resumed = false;
-    }
-    code = remove_own(t, err);
-    return code ? code : begin_new(t, p, err);
+    if (!code)
+        code = each_left(t, "old", NULL, restore_old, err);
+    if (!code)
+        code = clear_the_way(t, resume, err);
+    if (code || !resume || !t->state.plan[0])
+        return code ? code : begin_new(t, p, err);
+    if (strcmp(t->state.plan, p->hash) != 0)
+        return t->force ? begin_new(t, p, err) : refuse_left(t, t->partial, err);
+    if (!sl_path_exists(t->partial) && !(t->state.commit && inode_of(t->path) == t->state.commit))
+        return begin_new(t, p, err);
+    return go_on(t, p, err);
 }
 
 int sl_target_open(struct sl_target *t, const struct sl_conversion *p, const char *dst, bool force,
                    bool resume, struct sl_arena *arena, struct sl_error *err)
 {
-    *t = (struct sl_target){ .single = p->single_file, .force = force, .arena = arena, .lock_fd = -1,
-                             .journal = { .fd = -1 } };
+    *t = (struct sl_target){ .single = p->single_file, .force = force, .arena = arena, .journal = { .fd = -1 } };
     int code = name_paths(t, dst, p->hash, err);
     if (!code)
         code = refuse_meeting(t, p->ckpt, err);
@@ -467,12 +358,10 @@ int sl_target_open(struct sl_target *t, const struct sl_conversion *p, const cha
     if (!code)
         code = make_parent(t, err);
     if (!code)
-        code = take_lock(t, err);
-    if (code) {
-        give_lock(t);
+        code = sl_journal_open(&t->journal, t->journal_path, t->path, err);
+    if (code)
         return code;
-    }
-    const bool was_left = sl_path_exists(t->partial) || sl_path_exists(t->journal_path);
+    const bool was_left = !t->journal.made || sl_path_exists(t->partial);
     code = begin(t, p, resume, err);
     t->left = t->partial;
     if (t->committed)    /* what is left to read is the target itself */
@@ -537,14 +426,16 @@ int sl_target_commit(struct sl_target *t, struct sl_error *err)
     if (sl_folder_remove(t->left, &why) || sl_folder_remove(t->old_path, &why))
         return sl_fail(err, SL_WRITE, t->path, "is in place and whole, but the old one, now %s, %s",
                        why.where, why.message);
-    sl_journal_close(&t->journal);
-    return sl_folder_remove(t->journal_path, err);
+    sl_journal_close(&t->journal, true);
+    return SL_OK;
 }
 
 void sl_target_close(struct sl_target *t, bool keep)
 {
-    sl_journal_close(&t->journal);
-    if (!keep && !t->committed && t->lock_fd >= 0)
-        remove_own(t, NULL);
-    give_lock(t);
+    if (t->journal.fd < 0)
+        return;
+    const bool remove = !keep && !t->committed;
+    if (remove)
+        sl_folder_remove(t->partial, NULL);
+    sl_journal_close(&t->journal, remove);
 }

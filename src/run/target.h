@@ -2,10 +2,9 @@
  * the one moment at which it becomes the target.
  *
  *     DST                        absent, or the old target, until the commit
- *     DST.lock                   flock and, for people, host and process
  *     DST.partial-1a2b3c4d       what is being written; digits of the plan's hash
- *     DST.partial-1a2b3c4d.journal
  *     .DST.partial-1a2b3c4d      the same for a target that is one file
+ *     DST.partial.journal        what is done, who is at it; locked. The last to go
  *     DST.old-1a2b3c4d           the old target, where folders can't be exchanged
  *
  * Calling sequence: sl_target_open; write below `partial`; sl_target_commit;
@@ -25,7 +24,7 @@ struct sl_target {
     const char *path;                    /* DST, symbolic links of its last part followed */
     const char *parent;
     const char *partial;                 /* where to write: DST itself once committed */
-    const char *journal_path, *lock_path;
+    const char *journal_path;
     const char *left, *old_path;         /* where an old target is after the commit */
     bool single;                         /* one file */
     bool force;
@@ -34,7 +33,6 @@ struct sl_target {
     struct sl_journal journal;
     struct sl_journal_state state;       /* when resumed */
     struct sl_arena *arena;
-    int lock_fd;
 };
 
 int sl_target_open(struct sl_target *t, const struct sl_conversion *p, const char *dst, bool force,

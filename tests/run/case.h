@@ -6,6 +6,12 @@
 
 #include "helper.h"
 
+#include <zlib.h>
+
+#define CASE_FOLDER 0     /* two safetensors files */
+#define CASE_FILE   1     /* one */
+#define CASE_TORCH  2     /* the second file is a torch file */
+
 #define CASE_SOURCES 8
 #define CASE_TARGETS 9
 #define CASE_COPIES  12
@@ -101,9 +107,44 @@ static inline void case_fill(struct conversion_case *k)
     case_copy(k, UINT32_MAX, rows_copy(3, 48, 0, 7));
 }
 
-/* Targets 0..4 go to the first file, the others to the second; all to one for one file. */
-static inline void case_files(struct conversion_case *k, bool single)
+/* A torch file of the targets from `first` on: where their storages lie, and what all the
+ * other bytes are. */
+static inline void case_torch(struct conversion_case *k, size_t f, size_t first, size_t end)
 {
+    struct sl_arena *a = &k->plan.arena;
+    struct sl_torch_layout *layout = SL_ARENA_NEW(a, struct sl_torch_layout, 1);
+    struct sl_out_file *out = &k->files[f];
+    uint64_t *bytes = SL_ARENA_NEW(a, uint64_t, end - first);
+    uint32_t *target = SL_ARENA_NEW(a, uint32_t, end - first), *crc = SL_ARENA_NEW(a, uint32_t, end - first);
+    for (size_t i = first; i < end; i++) {
+        bytes[i - first] = made_bytes(&k->targets[i]);
+        target[i - first] = (uint32_t)i;
+        crc[i - first] = (uint32_t)crc32(0, k->targets[i].data, (uInt)made_bytes(&k->targets[i]));
+    }
+    assert_int_equal(sl_torch_layout("\x80\x02}.", 4, bytes, (uint32_t)(end - first), a, layout, NULL), 0);
+    *out = (struct sl_out_file){ .name = "part/model.pt", .size = layout->file_size, .tensors = end - first,
+                                 .torch = layout, .storage_target = target };
+    struct sl_torch_piece *tail;
+    uint32_t tails;
+    assert_int_equal(sl_torch_tail(layout, crc, a, &tail, &tails, NULL), 0);
+    unsigned char *whole = calloc(1, (size_t)layout->file_size);
+    for (uint32_t i = 0; i < layout->piece_count; i++)
+        memcpy(whole + layout->pieces[i].offset, layout->pieces[i].bytes, (size_t)layout->pieces[i].len);
+    for (uint32_t i = 0; i < tails; i++)
+        memcpy(whole + tail[i].offset, tail[i].bytes, (size_t)tail[i].len);
+    for (size_t i = first; i < end; i++) {
+        k->tensors[i].offset = layout->storage_offset[i - first];
+        memcpy(whole + k->tensors[i].offset, k->targets[i].data, (size_t)made_bytes(&k->targets[i]));
+    }
+    sl_buf_clear(&k->whole[f]);
+    sl_buf_add(&k->whole[f], whole, (size_t)layout->file_size);
+    free(whole);
+}
+
+/* Targets 0..4 go to the first file, the others to the second; all to one for one file. */
+static inline void case_files(struct conversion_case *k, int kind)
+{
+    const bool single = kind == CASE_FILE;
     const size_t cut = single ? k->target_count : 5;
     k->plan.single_file = single;
     k->plan.file_count = single ? 1 : 2;
@@ -129,6 +170,8 @@ static inline void case_files(struct conversion_case *k, bool single)
         }
         out->head = k->whole[f].data;
         out->size = k->whole[f].len;
+        if (f == 1 && kind == CASE_TORCH)
+            case_torch(k, f, first, end);
     }
 }
 
@@ -141,8 +184,9 @@ static inline void case_open_source(struct conversion_case *k)
     k->plan.source.tensor_count = k->plan.ckpt->tensor_count;
 }
 
-static inline void case_begin(struct conversion_case *k, bool single)
+static inline void case_begin(struct conversion_case *k, int kind)
 {
+    const bool single = kind == CASE_FILE;
     char path[1024];
     memset(k, 0, sizeof *k);
     make_folder(k->folder);
@@ -155,7 +199,7 @@ static inline void case_begin(struct conversion_case *k, bool single)
     for (size_t i = 0; i < k->copy_count; i++)
         if (k->copies[i].source != UINT32_MAX)
             k->copies[i].source = tensor_named(k->plan.ckpt, k->sources[k->copies[i].source].name);
-    case_files(k, single);
+    case_files(k, kind);
     write_bytes(join(path, k->source, "tokenizer.json"), "{\"tokens\": 97}\n", 15);
     k->extras[0] = (struct sl_out_extra){ .name = "config.json", .bytes = "{}\n", .len = 3 };
     k->extras[1] = (struct sl_out_extra){ .name = "tokenizer.json", .from = strdup(path), .len = 15 };
@@ -180,6 +224,7 @@ static inline void case_end(struct conversion_case *k)
         free(k->targets[i].data);
     for (size_t f = 0; f < 2; f++)
         sl_buf_free(&k->whole[f]);
+    sl_arena_free(&k->plan.arena);
     free((char *)(uintptr_t)k->extras[1].from);
 }
 

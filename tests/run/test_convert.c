@@ -25,7 +25,7 @@ static void a_folder_is_written_byte_for_byte(void **state)
     for (size_t m = 0; m < 3; m++)
         for (uint32_t threads = 1; threads < 6; threads += 2) {
             struct conversion_case k;
-            case_begin(&k, false);
+            case_begin(&k, CASE_FOLDER);
             const struct sl_run_options o = { .verify = modes[m], .threads = threads };
             case_must_work(&k, &o);
             case_end(&k);
@@ -36,9 +36,22 @@ static void a_single_file_is_written_byte_for_byte(void **state)
 {
     (void)state;
     struct conversion_case k;
-    case_begin(&k, true);
+    case_begin(&k, CASE_FILE);
     case_must_work(&k, &REREAD);
     case_end(&k);
+}
+
+static void a_torch_file_gets_its_records_and_their_checksums(void **state)
+{
+    (void)state;
+    static const enum sl_verify_mode modes[] = { SL_VERIFY_REREAD, SL_VERIFY_CHECKSUM, SL_VERIFY_NONE };
+    for (size_t m = 0; m < 3; m++) {
+        struct conversion_case k;
+        case_begin(&k, CASE_TORCH);
+        const struct sl_run_options o = { .verify = modes[m] };
+        case_must_work(&k, &o);
+        case_end(&k);
+    }
 }
 
 static void results_have_checksums_statistics_and_sources(void **state)
@@ -47,7 +60,7 @@ static void results_have_checksums_statistics_and_sources(void **state)
     struct conversion_case k;
     struct sl_run *r;
     struct sl_error err;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     assert_int_equal(sl_run_convert(&k.plan, k.target, &REREAD, &r, &err), 0);
     assert_int_equal(sl_run_wait(r, &err), 0);
     assert_int_equal(sl_run_result_count(r), k.target_count);
@@ -91,7 +104,7 @@ static void the_report_is_json_with_every_tensor(void **state)
     char path[1024];
     struct sl_arena a = { 0 };
     const struct sl_value *v;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     case_must_work(&k, &REREAD);
     assert_int_equal(sl_json_load(join(path, k.target, "shardlens-report.json"), 1 << 20, &a, &v, NULL), 0);
     bool verified = false;
@@ -118,7 +131,7 @@ static void the_report_goes_where_it_is_asked_to_go(void **state)
     struct conversion_case k;
     char path[1024];
     size_t len = 0;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     write_bytes(join(path, k.source, "report.json"), "old", 3);
     struct sl_run_options o = REREAD;
     o.report = path;
@@ -144,7 +157,7 @@ static void folders_above_the_target_are_made(void **state)
 {
     (void)state;
     struct conversion_case k;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     join(k.target, k.folder, "a/b/c/out");
     case_must_work(&k, &REREAD);
     case_end(&k);
@@ -169,7 +182,7 @@ static void a_target_that_exists_is_refused_and_stays(void **state)
     (void)state;
     struct conversion_case k;
     char path[1024];
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     mkdir(k.target, 0777);
     write_bytes(join(path, k.target, "mine"), "mine", 4);
     must_refuse(&k, &REREAD, SL_WRITE, "--force");
@@ -191,10 +204,10 @@ static void force_replaces_an_old_target(void **state)
     (void)state;
     int (*const exchange)(const char *, const char *) = sl_target_exchange;
     for (int without = 0; without < 2; without++)
-        for (int single = 0; single < 2; single++) {
+        for (int kind = 0; kind < 3; kind++) {
             struct conversion_case k;
             char path[1024];
-            case_begin(&k, single);
+            case_begin(&k, kind);
             mkdir(k.target, 0777);
             write_bytes(join(path, k.target, "mine"), "mine", 4);
             struct sl_run_options o = REREAD;
@@ -215,7 +228,7 @@ static void an_old_target_is_back_when_the_second_rename_fails(void **state)
     struct conversion_case k;
     char path[1024];
     struct sl_error err;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     mkdir(k.target, 0777);
     write_bytes(join(path, k.target, "mine"), "mine", 4);
     struct sl_run_options o = REREAD;
@@ -237,7 +250,7 @@ static void a_failed_run_with_force_leaves_the_old_target(void **state)
     struct conversion_case k;
     char path[1024];
     struct sl_error err;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     mkdir(k.target, 0777);
     write_bytes(join(path, k.target, "mine"), "mine", 4);
     struct sl_run_options o = REREAD;
@@ -256,7 +269,7 @@ static void source_and_target_may_not_meet(void **state)
     char path[1024], keep[1024];
     struct sl_run_options force = REREAD;
     force.force = true;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     strcpy(keep, k.target);
 
     strcpy(k.target, k.source);                       /* the same folder */
@@ -298,7 +311,7 @@ static void the_current_folder_is_not_replaced(void **state)
     char here[1024], old[1024];
     struct sl_run_options force = REREAD;
     force.force = true;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     mkdir(k.target, 0777);
     mkdir(join(here, k.target, "deep"), 0777);
     assert_non_null(getcwd(old, sizeof old));
@@ -314,7 +327,7 @@ static void a_link_to_an_old_target_stays_a_link(void **state)
     struct conversion_case k;
     char real[1024], path[1024];
     struct stat st;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     mkdir(join(real, k.folder, "real"), 0777);
     mkdir(join(path, real, "old"), 0777);
     assert_int_equal(symlink(path, k.target), 0);
@@ -331,7 +344,7 @@ static void too_little_space_is_told_with_both_numbers(void **state)
 {
     (void)state;
     struct conversion_case k;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     k.files[1].size = UINT64_C(1) << 60;
     must_refuse(&k, &REREAD, SL_WRITE, "are needed and");
     case_end(&k);
@@ -341,7 +354,7 @@ static void too_little_memory_is_told_with_what_is_needed(void **state)
 {
     (void)state;
     struct conversion_case k;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     const struct sl_run_options o = { .threads = 4, .memory = 100000 };
     must_refuse(&k, &o, SL_MEMORY, "they need 524288");
     case_end(&k);
@@ -352,7 +365,7 @@ static void a_target_below_a_file_is_refused(void **state)
     (void)state;
     struct conversion_case k;
     char path[1024];
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     write_bytes(join(path, k.folder, "file"), "x", 1);
     join(k.target, path, "out");
     must_refuse(&k, &REREAD, SL_WRITE, "");
@@ -363,7 +376,7 @@ static void a_file_size_limit_is_a_failed_write(void **state)
 {
     (void)state;
     struct conversion_case k;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     const pid_t child = fork();
     if (child == 0) {
         const struct rlimit limit = { 200000, 200000 };
@@ -386,7 +399,7 @@ static void the_second_of_two_runs_is_told_who_holds_the_target(void **state)
     struct conversion_case k;
     char path[1024], words[64];
     int ready[2], go[2];
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     assert_int_equal(pipe(ready) | pipe(go), 0);
     const pid_t child = fork();
     if (child == 0) {
@@ -409,7 +422,7 @@ static void the_second_of_two_runs_is_told_who_holds_the_target(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 
     /* the lock of a dead process is taken over; what it left is named */
-    assert_true(sl_path_exists(join(path, k.folder, "out.lock")));
+    assert_true(sl_path_exists(join(path, k.folder, "out.partial.journal")));
     struct sl_error err;
     assert_int_equal(case_run(&k, &REREAD, &err), SL_WRITE);
     assert_non_null(strstr(err.message, "--resume"));
@@ -445,7 +458,7 @@ static void check_failure(const struct conversion_case *k, const struct fault *f
 
 /* Every call of every kind fails, once or from there on; each time the run ends with a
  * sentence, the target is absent or whole, and going on without the fault makes it whole. */
-static void fail_every_call(bool single, bool force)
+static void fail_every_call(int kind, bool force)
 {
     static const int numbers[FAULT_CALLS] = { [FAULT_OPEN] = EMFILE,  [FAULT_PREAD] = EIO,    [FAULT_PWRITE] = ENOSPC,
                                               [FAULT_FSYNC] = EIO,    [FAULT_CLOSE] = EIO,    [FAULT_RENAME] = EACCES,
@@ -454,7 +467,7 @@ static void fail_every_call(bool single, bool force)
         for (int on = 0; on < 2; on++)
             for (unsigned nth = 1;; nth++) {
                 struct conversion_case k;
-                case_begin(&k, single);
+                case_begin(&k, kind);
                 if (force)
                     mkdir(k.target, 0777);
                 struct sl_run_options o = { .verify = SL_VERIFY_REREAD, .force = force };
@@ -491,19 +504,19 @@ static void fail_every_call(bool single, bool force)
 static void every_single_fault_is_survived(void **state)
 {
     (void)state;
-    fail_every_call(false, false);
+    fail_every_call(CASE_FOLDER, false);
 }
 
 static void every_single_fault_is_survived_by_a_single_file(void **state)
 {
     (void)state;
-    fail_every_call(true, false);
+    fail_every_call(CASE_FILE, false);
 }
 
-static void every_single_fault_is_survived_over_an_old_target(void **state)
+static void every_single_fault_is_survived_over_an_old_target_by_torch_files(void **state)
 {
     (void)state;
-    fail_every_call(false, true);
+    fail_every_call(CASE_TORCH, true);
 }
 
 static void short_reads_and_writes_change_nothing(void **state)
@@ -512,7 +525,7 @@ static void short_reads_and_writes_change_nothing(void **state)
     static const enum fault_call calls[] = { FAULT_PREAD, FAULT_PWRITE };
     for (size_t c = 0; c < 2; c++) {
         struct conversion_case k;
-        case_begin(&k, false);
+        case_begin(&k, CASE_FOLDER);
         fault_begin(&(struct fault){ .call = calls[c], .nth = 1, .from_there_on = true, .how = FAULT_HALF });
         const int code = case_run(&k, &REREAD, NULL);
         fault_end();
@@ -526,14 +539,16 @@ static void short_reads_and_writes_change_nothing(void **state)
 static void a_byte_corrupted_on_its_way_to_the_disk_is_found(void **state)
 {
     (void)state;
-    for (int mode = 0; mode < 2; mode++) {
+    for (int mode = 0; mode < 4; mode++) {
         unsigned found = 0;
         for (unsigned nth = 1;; nth++) {
             struct conversion_case k;
             struct sl_error err = { .message = "" };
-            case_begin(&k, false);
+            case_begin(&k, mode < 2 ? CASE_FOLDER : CASE_TORCH);
             fault_begin(&(struct fault){ .call = FAULT_PWRITE, .nth = nth, .how = FAULT_FLIP });
-            const int code = case_run(&k, mode ? &CHECKSUM : &REREAD, &err);
+            struct sl_run_options o = mode % 2 ? CHECKSUM : REREAD;
+            o.threads = 1;    /* so that the n-th write is the same one each time */
+            const int code = case_run(&k, &o, &err);
             const unsigned hits = atomic_load(&fault_state.hits);
             fault_end();
             if (code) {
@@ -543,15 +558,13 @@ static void a_byte_corrupted_on_its_way_to_the_disk_is_found(void **state)
                 assert_false(sl_path_exists(k.target));
                 case_must_work(&k, &resume);
             } else if (sl_path_exists(k.target)) {
-                char path[1024];
-                for (size_t f = 0; f < 2; f++)    /* it was the lock, the journal or the report */
-                    assert_true(file_holds(join(path, k.target, k.files[f].name), k.whole[f].data, k.whole[f].len));
+                assert_true(case_is_whole(&k));    /* it was the journal or the report */
             }
             case_end(&k);
             if (hits == 0)
                 break;
         }
-        assert_true(found >= 2 + 8 + 8);    /* heads, tensors with bytes, and pieces of `large` */
+        assert_true(found >= 2 + 7 + 10 + 2);    /* heads, small tensors, pieces of `large`, extras */
     }
 }
 
@@ -591,7 +604,7 @@ static void cancel_stops_within_a_second_and_keeps_what_is_done(void **state)
     struct conversion_case k;
     struct sl_run *r;
     struct sl_error err;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     slow_begin(30000);
     const struct sl_run_options o = { .threads = 2, .memory = 2 * 128 << 10 };
     assert_int_equal(sl_run_convert(&k.plan, k.target, &o, &r, &err), 0);
@@ -622,7 +635,7 @@ static void a_run_that_is_freed_is_stopped(void **state)
     (void)state;
     struct conversion_case k;
     struct sl_run *r;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     slow_begin(30000);
     assert_int_equal(sl_run_convert(&k.plan, k.target, &REREAD, &r, NULL), 0);
     sl_run_free(r);
@@ -638,7 +651,7 @@ static void pause_stands_still_until_it_is_over(void **state)
     struct sl_run *r;
     struct sl_error err;
     struct sl_progress a, b;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     slow_begin(5000);
     const struct sl_run_options o = { .threads = 2, .memory = 2 * 128 << 10 };
     assert_int_equal(sl_run_convert(&k.plan, k.target, &o, &r, &err), 0);
@@ -664,7 +677,7 @@ static void progress_and_results_may_be_read_while_it_runs(void **state)
     struct sl_run *r;
     struct sl_error err;
     struct sl_progress p;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     slow_begin(2000);
     const struct sl_run_options o = { .threads = 3, .memory = 3 * 128 << 10 };
     assert_int_equal(sl_run_convert(&k.plan, k.target, &o, &r, &err), 0);
@@ -698,7 +711,7 @@ static void resume_does_not_write_again_what_is_whole(void **state)
         struct sl_run *r;
         struct sl_error err;
         struct sl_progress first, second;
-        case_begin(&k, false);
+        case_begin(&k, CASE_FOLDER);
         struct sl_run_options o = { .threads = 1, .memory = 128 << 10 };
         fault_begin(&(struct fault){ .call = FAULT_PWRITE, .nth = nth, .number = ENOSPC });
         assert_int_equal(sl_run_convert(&k.plan, k.target, &o, &r, &err), 0);
@@ -729,7 +742,7 @@ static void resume_trusts_no_piece_it_can_not_check(void **state)
     (void)state;
     struct conversion_case k;
     char path[1024];
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     leave_unfinished(&k);
     join(path, k.folder, "out.partial-01234567/part/model-2.safetensors");
     const int fd = open(path, O_RDWR);
@@ -746,7 +759,7 @@ static void another_plan_s_leftovers_are_named_and_removed_with_force_only(void 
 {
     (void)state;
     struct conversion_case k;
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     leave_unfinished(&k);
     memcpy(k.plan.hash, "fedcba98", 8);
     must_refuse(&k, &REREAD, SL_WRITE, "another plan");
@@ -757,7 +770,7 @@ static void another_plan_s_leftovers_are_named_and_removed_with_force_only(void 
 
     memcpy(k.plan.hash, "0123", 4);    /* the same eight digits, another plan */
     case_end(&k);
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     leave_unfinished(&k);
     k.plan.hash[31] = '0';
     must_refuse(&k, &resume, SL_WRITE, "another plan");
@@ -769,18 +782,50 @@ static void a_journal_of_another_version_is_refused_in_a_line(void **state)
     (void)state;
     struct conversion_case k;
     char path[1024];
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     leave_unfinished(&k);
     char text[64];
     snprintf(text, sizeof text, "%08x shardlens-journal 2\n", XXH32("shardlens-journal 2", 19, 0));
-    write_bytes(join(path, k.folder, "out.partial-01234567.journal"), text, strlen(text));
+    write_bytes(join(path, k.folder, "out.partial.journal"), text, strlen(text));
     must_refuse(&k, &resume, SL_WRITE, "another version");
-    write_bytes(path, "nonsense\n", 9);
-    must_refuse(&k, &resume, SL_WRITE, "damaged");
     struct sl_run_options o = REREAD;
     o.force = true;
     case_must_work(&k, &o);
     case_end(&k);
+}
+
+static void a_file_that_is_no_journal_is_left_alone(void **state)
+{
+    (void)state;
+    struct conversion_case k;
+    char path[1024];
+    struct sl_run_options o = REREAD;
+    o.force = true;
+    case_begin(&k, CASE_FOLDER);
+    write_bytes(join(path, k.folder, "out.partial.journal"), "dear diary, today", 17);
+    must_refuse(&k, &REREAD, SL_WRITE, "in the way");
+    must_refuse(&k, &o, SL_WRITE, "in the way");
+    assert_true(file_holds(path, "dear diary, today", 17));
+    unlink(path);
+    mkdir(path, 0777);
+    must_refuse(&k, &REREAD, SL_WRITE, "");
+    case_end(&k);
+}
+
+/* It promises nothing, so nothing is believed. */
+static void a_journal_without_a_whole_head_means_starting_anew(void **state)
+{
+    (void)state;
+    static const char *const heads[] = { "", "1234", "12345678 shard", "12345678 shardlens-journal 1\n" };
+    for (size_t i = 0; i < 4; i++) {
+        struct conversion_case k;
+        char path[1024];
+        case_begin(&k, CASE_FOLDER);
+        leave_unfinished(&k);
+        write_bytes(join(path, k.folder, "out.partial.journal"), heads[i], strlen(heads[i]));
+        case_must_work(&k, &resume);
+        case_end(&k);
+    }
 }
 
 /* ---- the source changes ---- */
@@ -806,7 +851,7 @@ static void a_source_that_changes_is_found_out(void **state)
         struct conversion_case k;
         char path[1024];
         struct sl_error err;
-        case_begin(&k, false);
+        case_begin(&k, CASE_FOLDER);
         usleep(20000);    /* so that the time of the file is another one */
         changing = join(path, k.source, "model.safetensors");
         real_io = sl_io;
@@ -827,7 +872,7 @@ static void resume_after_the_source_has_changed_is_refused(void **state)
     (void)state;
     struct conversion_case k;
     char path[1024];
-    case_begin(&k, false);
+    case_begin(&k, CASE_FOLDER);
     leave_unfinished(&k);
     sl_ckpt_close(k.plan.ckpt);
     usleep(20000);
@@ -842,6 +887,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_is_written_byte_for_byte),
         cmocka_unit_test(a_single_file_is_written_byte_for_byte),
+        cmocka_unit_test(a_torch_file_gets_its_records_and_their_checksums),
         cmocka_unit_test(results_have_checksums_statistics_and_sources),
         cmocka_unit_test(the_report_is_json_with_every_tensor),
         cmocka_unit_test(the_report_goes_where_it_is_asked_to_go),
@@ -860,7 +906,7 @@ int main(void)
         cmocka_unit_test(the_second_of_two_runs_is_told_who_holds_the_target),
         cmocka_unit_test(every_single_fault_is_survived),
         cmocka_unit_test(every_single_fault_is_survived_by_a_single_file),
-        cmocka_unit_test(every_single_fault_is_survived_over_an_old_target),
+        cmocka_unit_test(every_single_fault_is_survived_over_an_old_target_by_torch_files),
         cmocka_unit_test(short_reads_and_writes_change_nothing),
         cmocka_unit_test(a_byte_corrupted_on_its_way_to_the_disk_is_found),
         cmocka_unit_test(cancel_stops_within_a_second_and_keeps_what_is_done),
@@ -871,6 +917,8 @@ int main(void)
         cmocka_unit_test(resume_trusts_no_piece_it_can_not_check),
         cmocka_unit_test(another_plan_s_leftovers_are_named_and_removed_with_force_only),
         cmocka_unit_test(a_journal_of_another_version_is_refused_in_a_line),
+        cmocka_unit_test(a_file_that_is_no_journal_is_left_alone),
+        cmocka_unit_test(a_journal_without_a_whole_head_means_starting_anew),
         cmocka_unit_test(a_source_that_changes_is_found_out),
         cmocka_unit_test(resume_after_the_source_has_changed_is_refused),
     };
