@@ -309,7 +309,7 @@ static void draw_field(struct app *app, struct pane p, int row, int f)
 }
 
 struct check { char sign; char text[256]; };
-#define CHECKS 5
+#define CHECKS 6
 static void check_set(struct check *c, char sign, const char *format, ...) __attribute__((format(printf, 3, 4)));
 static void check_set(struct check *c, char sign, const char *format, ...)
 {
@@ -350,9 +350,10 @@ static int checks_of(struct app *app, struct check *c)
         check_set(&c[n++], space_short(app) ? '!' : '=', "writes %s in %zu file%s, free %s; %zu left out", sl_text_bytes(p->info->write_bytes, a, sizeof a),
                   p->info->file_count, p->info->file_count == 1 ? "" : "s", sl_text_bytes(room, b, sizeof b), p->info->left_out_count);
     check_set(&c[n++], 'o', "reads %s, %s of buffers", sl_text_bytes(p->info->read_bytes, a, sizeof a), sl_text_bytes(p->info->memory_bytes, d, sizeof d));
-    if (faults || warnings || p->info->note_count)
-        check_set(&c[n++], '~', "%zu faults, %zu warnings (f shows them)%s%.120s", faults, warnings, p->info->note_count ? "; " : "",
-                  p->info->note_count ? p->info->notes[0].message : "");
+    if (faults || warnings)
+        check_set(&c[n++], '~', "%zu fault%s, %zu warning%s: f shows them", faults, faults == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
+    if (p->info->note_count)
+        check_set(&c[n++], 'i', "%zu note%s: %.200s", p->info->note_count, p->info->note_count == 1 ? "" : "s", p->info->notes[0].message);
     return n;
 }
 
@@ -409,7 +410,7 @@ static void draw(struct app *app, struct pane p)
     pane_take(&p, draw_status(app, status));
     if (wide) {
         struct pane top = pane_take(&p, p.rows);
-        int left = top.cols * 58 / 100;
+        int left = top.cols * 61 / 100;
         struct pane box = pane_box(pane_part(top, 0, 0, top.rows, left), "choose");
         draw_fields(app, pane_take(&box, FIELD_COUNT));
         pane_wrap(box, 1, 2, STYLE_DIM, fields[app->convert.list.selected].help);

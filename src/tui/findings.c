@@ -38,6 +38,7 @@ enum style sign_style(char sign)
     case '~': return STYLE_WARN;
     case '!': case '-': return STYLE_BAD;
     case 'o': return STYLE_TEXT;
+    case 'i': return STYLE_ACCENT;
     default: return STYLE_DIM;
     }
 }

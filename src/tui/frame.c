@@ -65,7 +65,7 @@ static void draw_bar(struct app *app, struct pane p)
     }
     for (int s = 0; s < SCREEN_HELP; s++) {
         const struct screen_row *r = &screen_rows[s];
-        char key[4];
+        char key[16];
         snprintf(key, sizeof key, "%d", s + 1);
         const char *label = p.cols >= 120 ? r->title : p.cols >= 70 ? r->short_ : r->tiny;
         int start = col;

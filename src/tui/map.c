@@ -270,7 +270,7 @@ static void draw_target(struct app *app, struct pane p, const struct planned *pl
                 sl_text_shape(t->shape, t->ndim, shape, sizeof shape), sl_text_bytes(t->bytes, bytes, sizeof bytes),
                 t->file >= 0 && (size_t)t->file < plan->info->file_count ? plan->info->files[t->file].name : "?",
                 (unsigned long long)t->offset);
-    pane_printf(p, 2, 0, STYLE_TEXT, "rule %s, %zu piece%s:  source elements -> target elements", t->rule, m->piece_total,
+    pane_printf(p, 2, 0, STYLE_TEXT, "rule %s, %zu piece%s (source -> target)", t->rule, m->piece_total,
                 m->piece_total == 1 ? "" : "s");
     int rest = p.rows - 3, foot = rest >= 12 ? 6 : rest >= 8 ? 4 : rest >= 5 ? 2 : 0, rows = rest - foot;
     int last = (int)m->piece_count - rows;
@@ -357,7 +357,7 @@ static void draw_list(struct app *app, struct pane p, bool wide)
                 pane_cursor(p, row, 0, false);
         }
         pane_name(p, row, 2, p.cols - width - 4, STYLE_TEXT, side_name(app, m->side, i));   /* the detail repeats it in bold */
-        pane_name(p, row, p.cols - width, width, STYLE_DIM, note);
+        pane_textw(p, row, p.cols - width, width, STYLE_DIM, note);
     }
     if (!l->count)
         pane_text(p, 0, 2, STYLE_DIM, m->filter[0] ? "nothing matches; Esc ends the search" : "nothing is left out");
@@ -417,7 +417,7 @@ static void draw(struct app *app, struct pane p)
     if (p.rows > 8)
         draw_status(app, pane_part(pane_take(&p, 1), 0, 1, 1, p.cols - 2), plan);
     if (wide) {
-        int left = p.cols * 2 / 5;
+        int left = p.cols * 44 / 100;
         struct pane list = pane_part(p, 0, 0, p.rows, left), inside = pane_box(list, "");
         draw_tabs(app, pane_part(list, 0, 2, 1, left - 4));
         draw_list(app, pane_part(inside, 0, 0, inside.rows, inside.cols), true);

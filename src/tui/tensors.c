@@ -138,11 +138,12 @@ static void draw_pieces(struct app *app, struct pane p, int row, const struct sl
             return;
         }
         pane_text(p, row, 0, sign_style(sign[0]), sign);
-        pane_name(p, row, 2, 16, STYLE_TEXT, piece_place(app, l->pieces[i], place, sizeof place));
+        bool ranked = s->rank >= 0 && (size_t)s->rank < app->opened->info->rank_count;
+        pane_name(p, row, 2, ranked ? 12 : p.cols - 16, STYLE_TEXT, piece_place(app, l->pieces[i], place, sizeof place));
         shape_text(s->shape, s->ndim, shape, sizeof shape);
-        pane_textw(p, row, 19, 13, STYLE_TEXT, shape);
-        if ((size_t)s->file < app->opened->info->file_count)
-            pane_name(p, row, 33, p.cols - 33, STYLE_DIM, app->opened->info->files[s->file].name);
+        pane_textw(p, row, ranked ? 15 : p.cols - 12, 11, STYLE_TEXT, shape);
+        if (ranked)
+            pane_name(p, row, 27, p.cols - 27, STYLE_DIM, app->opened->info->ranks[s->rank].path);
     }
 }
 
@@ -189,7 +190,7 @@ static void draw(struct app *app, struct pane p)
     bool wide = p.cols >= 120 && p.rows >= 12;
     struct pane tree = p;
     if (wide) {
-        int left = p.cols * 62 / 100;
+        int left = p.cols * 66 / 100;
         tree = pane_box(pane_part(p, 0, 0, p.rows, left), "");
         tree.col--;
         tree.cols++;

@@ -28,7 +28,7 @@ shot overview 120x34 '?headers ' '?embedding' -- "$program" llama
 shot damaged 120x34 '?CONVERTIBLE' f '?what' -- "$program" damaged
 shot tree 120x34 '?headers ' 2 '/qkv layer:1-6' '
 ' '?match' -- "$program" llama
-shot inspector 140x36 '?headers ' 2 '/layers.3.self_attention.linear_qkv
+shot inspector 140x36 '?headers ' 2 '/layers.3. qkv.weight$
 ' '?match' '
 ' '?most' '~500' -- "$program" llama
 shot mapping 120x34 '?headers ' 4 '?targets' jj '~300' -- "$program" llama
