@@ -56,28 +56,52 @@ static const int32_t *stage_layers(const struct sl_model *m, struct sl_arena *ar
     return layers;
 }
 
+/* What was seen wrong with a rank or file when it was opened, in words behind its name. */
+static const char *state_of(const struct sl_ckpt *c, const char *place, struct sl_arena *arena)
+{
+    const size_t len = strlen(place);
+    const char *text = "";
+    for (size_t i = 0; i < c->problems.count && !*text; i++) {
+        const struct sl_problem *p = &c->problems.items[i];
+        if (p->severity != SL_ERROR || strncmp(p->where, place, len) || (p->where[len] && p->where[len] != '/'))
+            continue;
+        if (!strcmp(p->code, "missing-rank") || !strcmp(p->code, "hf-missing-file"))
+            text = ", which is missing,";
+        else if (!strcmp(p->code, "truncated-shard") || !strcmp(p->code, "damaged-shard"))
+            text = sl_arena_printf(arena, ", which can't be read (%s),", p->message);
+        if (!text)
+            text = ", which can't be read,";
+    }
+    return text;
+}
+
+/* The file of a Hugging Face tensor by the index; its name when no index tells. */
+static const char *index_file(const struct sl_ckpt *c, const char *tensor)
+{
+    const struct sl_value *map = NULL;
+    for (size_t i = 0; c->hf_index && i < c->hf_index->len; i++)
+        if (c->hf_index->keys[i]->kind == SL_VALUE_STR && !strcmp(c->hf_index->keys[i]->s, "weight_map"))
+            map = c->hf_index->items[i];
+    for (size_t i = 0; map && map->kind == SL_VALUE_DICT && i < map->len; i++)
+        if (map->keys[i]->kind == SL_VALUE_STR && !strcmp(map->keys[i]->s, tensor) && map->items[i]->kind == SL_VALUE_STR)
+            return map->items[i]->s;
+    return tensor;
+}
+
 /* The rank or file that a tensor should be in; *state says what is wrong with that one. */
 static const char *place_of(const struct sl_layout *expected, const struct sl_tensor *t, const struct sl_ckpt *c,
-                            const char **state)
+                            struct sl_arena *arena, const char **state)
 {
-    *state = "";
     if (t->rank < 0) {
-        const struct sl_value *map = NULL;
-        for (size_t i = 0; c->hf_index && i < c->hf_index->len; i++)
-            if (c->hf_index->keys[i]->kind == SL_VALUE_STR && !strcmp(c->hf_index->keys[i]->s, "weight_map"))
-                map = c->hf_index->items[i];
-        for (size_t i = 0; map && map->kind == SL_VALUE_DICT && i < map->len; i++)
-            if (map->keys[i]->kind == SL_VALUE_STR && !strcmp(map->keys[i]->s, t->name) &&
-                map->items[i]->kind == SL_VALUE_STR)
-                return map->items[i]->s;
-        return t->name;
+        const char *file = index_file(c, t->name);
+        *state = state_of(c, file, arena);
+        return file;
     }
     const struct sl_rank *r = &expected->ranks[t->rank];
     for (size_t i = 0; i < c->rank_count; i++) {
         if (c->ranks[i].tp != r->tp || c->ranks[i].pp != r->pp || c->ranks[i].ep != r->ep)
             continue;
-        *state = c->ranks[i].status == SL_RANK_MISSING   ? ", which is missing,"
-               : c->ranks[i].status == SL_RANK_DAMAGED ? ", which can't be read," : "";
+        *state = c->ranks[i].status == SL_RANK_MISSING ? ", which is missing," : state_of(c, c->ranks[i].path, arena);
         return c->ranks[i].path;
     }
     return NULL;
@@ -106,7 +130,7 @@ static void add_holder(const struct sl_layout *source, const struct sl_model *m,
             if (!box_meet(&b, gap, source->params[param].ndim, &common))
                 continue;
             tensor = expected.tensors[s->tensor].name;
-            place = place_of(&expected, &expected.tensors[s->tensor], c, &state);
+            place = place_of(&expected, &expected.tensors[s->tensor], c, &arena, &state);
         }
     if (place) {
         const size_t len = strlen(err->message);

@@ -109,6 +109,19 @@ TEST(a_rank_that_is_missing_is_told_as_such)
     close_all();
 }
 
+TEST(a_rank_that_cannot_be_read_is_told_with_what_is_wrong_with_its_file)
+{
+    open_toy(&small, &two);
+    lose("decoder.layers.0.self_attention.linear_qkv.weight", 3);
+    ck.ranks[3].status = SL_RANK_DAMAGED;
+    ck.c.problems.arena = &arena;
+    sl_problem_add(&ck.c.problems, "truncated-shard", "mp_rank_01_001/model_optim_rng.pt", NULL, "7 bytes found, siblings have 9");
+    assert_int_equal(prove(), SL_INPUT);
+    assert_says(err, "mp_rank_01_001, which can't be read (7 bytes found, siblings have 9), should hold them");
+    ck.c.problems = (struct sl_problems){ 0 };
+    close_all();
+}
+
 TEST(a_lost_embedding_shard_is_named_by_its_vocabulary_rows)
 {
     open_toy(&small, &two);
@@ -486,6 +499,7 @@ int main(void)
         ROW(a_lost_qkv_shard_is_named_by_its_groups_and_rank),
         ROW(a_lost_column_shard_is_named_by_the_axis_it_cuts),
         ROW(a_rank_that_is_missing_is_told_as_such),
+        ROW(a_rank_that_cannot_be_read_is_told_with_what_is_wrong_with_its_file),
         ROW(a_lost_embedding_shard_is_named_by_its_vocabulary_rows),
         ROW(a_weight_nobody_has_is_missing_as_a_whole),
         ROW(a_lost_hugging_face_tensor_is_named),
