@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#define MOST_LISTED 256     /* parallel sizes that are looked at to say which ones fit */
+
 /* ---- options ------------------------------------------------------------------- */
 
 struct format_row { enum sl_format format; const char *name; enum sl_dialect dialect; enum sl_out out; };
@@ -81,6 +83,66 @@ static void megatron_vocab(const struct sl_model *m, const struct sl_plan_option
     w->spec.padded_vocab = (rows + unit - 1) / unit * unit;
 }
 
+/* What a tensor parallel size must fit. Source: Megatron-LM megatron/core/transformer/transformer_config.py
+ * (__post_init__): heads are a multiple of it; query groups a multiple, or a divisor. */
+struct cut_rule { const char *name; bool or_divisor; };
+static const struct cut_rule cut_rules[] = {
+    { "num_attention_heads", false }, { "num_query_groups", true }, { "ffn_hidden_size", false },
+};
+
+/* The first size of the model that tp does not fit; NULL when it fits all that are known. */
+static const struct cut_rule *tp_misfit(const struct sl_model *m, int32_t tp, int64_t *size)
+{
+    for (size_t i = 0; i < sizeof cut_rules / sizeof *cut_rules; i++) {
+        const struct cut_rule *r = &cut_rules[i];
+        if ((m->moe && !strcmp(r->name, "ffn_hidden_size")) || !sl_model_int(m, r->name, size) || *size < 1)
+            continue;
+        if (*size % tp && (!r->or_divisor || tp % *size))
+            return r;
+    }
+    return NULL;
+}
+
+static void add_choice(struct sl_buf *b, int32_t n)
+{
+    sl_buf_printf(b, "%s%d", b->len ? ", " : "", n);
+}
+
+static int check_tp(const struct sl_model *m, int32_t tp, struct sl_error *err)
+{
+    int64_t size = 0, ignored;
+    const struct cut_rule *r = tp_misfit(m, tp, &size);
+    if (!r)
+        return SL_OK;
+    struct sl_buf fits = { 0 };
+    for (int32_t n = 1; n <= MOST_LISTED; n++)
+        if (!tp_misfit(m, n, &ignored))
+            add_choice(&fits, n);
+    const int rc = fits.failed ? sl_fail_memory(err, 64)
+        : sl_fail(err, SL_USAGE, "", "--tp %d: %s is %lld, which does not divide over %d ranks; possible: %s", tp, r->name,
+                  (long long)size, tp, fits.data ? fits.data : "none");
+    sl_buf_free(&fits);
+    return rc;
+}
+
+/* Stages of equal size, unless --pp-layout says how many layers each has. */
+static int check_pp(const struct sl_model *m, const struct sl_parallel *p, struct sl_error *err)
+{
+    int64_t layers;
+    if (!sl_model_int(m, "num_layers", &layers) || layers < 1 || layers % ((int64_t)p->pp * p->vpp) == 0)
+        return SL_OK;
+    struct sl_buf fits = { 0 };
+    for (int32_t n = 1; n <= MOST_LISTED && n <= layers; n++)
+        if (layers % ((int64_t)n * p->vpp) == 0)
+            add_choice(&fits, n);
+    const int rc = fits.failed ? sl_fail_memory(err, 64)
+        : sl_fail(err, SL_USAGE, "", "--pp %d: %lld layers do not divide over %lld pipeline stages (pp %d x vpp %d); possible: %s; "
+                  "or say how many each has with --pp-layout", p->pp, (long long)layers, (long long)p->pp * p->vpp, p->pp, p->vpp,
+                  fits.data ? fits.data : "none");
+    sl_buf_free(&fits);
+    return rc;
+}
+
 static int megatron_fill(struct sl_plan *plan, const struct sl_plan_options *o, struct sl_want *w, struct sl_error *err)
 {
     struct sl_parallel *p = &w->spec.parallel;
@@ -89,12 +151,32 @@ static int megatron_fill(struct sl_plan *plan, const struct sl_plan_options *o, 
         return sl_fail(err, SL_USAGE, "", "--vpp %d: virtual stages need more than one pipeline stage; give --pp too", p->vpp);
     if (p->ep > 1 && !plan->ck->m->moe)
         return sl_fail(err, SL_USAGE, "", "--ep %d: the model has no experts", p->ep);
+    int rc = check_tp(plan->ck->m, p->tp, err);
+    if (!rc && !o->pp_layout)
+        rc = check_pp(plan->ck->m, p, err);
+    if (rc)
+        return rc;
     w->spec.spec = o->names ? o->names : "te";
     w->spec.experts = o->experts && !strcmp(o->experts, "local") ? "local" : "te_grouped";
     w->iteration = o->iteration;
     w->release = o->release;
     megatron_vocab(plan->ck->m, o, w);
     return o->pp_layout ? stages_fill(plan, o->pp_layout, &w->spec, err) : SL_OK;
+}
+
+/* A size for a target without ranks is often meant for the source, whose sizes its folders tell. */
+static int check_unranked(const struct sl_plan_options *o, const char *format, struct sl_error *err)
+{
+    const struct { const char *name; int32_t n; } sizes[] = {
+        { "tp", o->tp }, { "pp", o->pp }, { "vpp", o->vpp }, { "ep", o->ep }, { "etp", o->etp } };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (sizes[i].n > 1)
+            return sl_fail(err, SL_USAGE, "", "--%s %d: a target of --to %s has no ranks, and how the source is cut is read from it; "
+                           "leave --%s out, or say --to megatron", sizes[i].name, sizes[i].n, format, sizes[i].name);
+    if (o->pp_layout)
+        return sl_fail(err, SL_USAGE, "", "--pp-layout %s: a target of --to %s has no pipeline stages; leave it out, or say --to megatron",
+                       o->pp_layout, format);
+    return SL_OK;
 }
 
 static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, struct sl_want *w, struct sl_error *err)
@@ -107,7 +189,7 @@ static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, stru
     *w = (struct sl_want){ .dialect = f->dialect, .dtype = o->dtype, .max_shard_size = o->max_shard_size, .out = f->out,
                            .hf_config = o->hf_config, .pad_last = o->pad_last, .iteration = -1,
                            .spec = { .dialect = f->dialect, .parallel = { 1, 1, 1, 1, 1 } } };
-    return f->out == SL_OUT_MEGATRON ? megatron_fill(plan, o, w, err) : SL_OK;
+    return f->out == SL_OUT_MEGATRON ? megatron_fill(plan, o, w, err) : check_unranked(o, f->name, err);
 }
 
 /* ---- info ------------------------------------------------------------------------ */

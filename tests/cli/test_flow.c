@@ -179,7 +179,7 @@ static void a_truncated_shard_says_how_long_it_is_and_should_be(void **state)
     assert_int_equal(s.code, 1);
     assert_non_null(strstr(s.out, "mp_rank_01_001"));
     said_free(&s);
-    snprintf(words, sizeof words, "mp_rank_01_001");
+    snprintf(words, sizeof words, "mp_rank_01_001, which can't be read (truncated");
     refused(program("convert $T/cut $T/cut-hf"), 3, words);
     assert_int_not_equal(access(below("cut-hf"), F_OK), 0);
     remove_tree(below("cut"));
@@ -217,6 +217,18 @@ static void a_set_that_contradicts_the_tensors_is_an_error(void **state)
     refused(program("inspect $T/mega --set num_layers=9"), 2, "num_layers");
     refused(program("inspect $T/mega --set no_such_argument=1"), 2, "no_such_argument");
     refused(program("inspect $T/mega --model llama-2-7b"), 2, "layers");
+}
+
+/* The demo has 8 query heads: Megatron wants heads to be a multiple of TP. */
+static void parallel_sizes_that_cannot_work_say_which_ones_can(void **state)
+{
+    (void)state;
+    refused(program("plan $T/mega --to megatron --tp 3"), 2, "--tp 3: num_attention_heads is");
+    refused(program("plan $T/mega --to megatron --tp 3"), 2, "possible: 1, 2");
+    refused(program("plan $T/mega --to megatron --pp 3"), 2, "--pp 3: 8 layers do not divide over 3 pipeline stages");
+    refused(program("plan $T/mega --to megatron --pp 3"), 2, "possible: 1, 2, 4, 8; or say how many each has with --pp-layout");
+    refused(program("plan $T/mega --to hf --tp 2"), 2, "--tp 2: a target of --to hf has no ranks");
+    refused(program("plan $T/mega --to pt --pp-layout 4,4"), 2, "--pp-layout 4,4: a target of --to pt has no pipeline stages");
 }
 
 static void plan_lists_every_target_with_its_pieces(void **state)
@@ -280,6 +292,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(things_that_are_no_checkpoint_are_refused_with_what_they_are),
         cmocka_unit_test(the_target_may_be_unwritable),
         cmocka_unit_test(a_set_that_contradicts_the_tensors_is_an_error),
+        cmocka_unit_test(parallel_sizes_that_cannot_work_say_which_ones_can),
         cmocka_unit_test(plan_lists_every_target_with_its_pieces),
         cmocka_unit_test(ls_and_show_find_tensors_by_global_and_hugging_face_names),
         cmocka_unit_test(only_names_and_bytes_that_were_read_reach_the_terminal),
