@@ -99,6 +99,12 @@ test-$(1): $$(TESTS_$(1)) $$(wildcard tests/$(1)/test_*.sh)
 	$$(Q)SHARDLENS=$$(BIN) OUT=$(OUT) sh tests/run.sh $$(filter tests/%.sh $(OUT)/tests/%,$$^)
 endef
 $(foreach r,$(ROOMS),$(eval $(call ROOM_TESTS,$(r))))
+# the screens over an API that is made up: thousands of ranks, a million tensors, a run that stands still
+MADE_UP_OBJS = $(patsubst %.c,$(OUT)/%.o,$(call room_srcs,base tui) tests/tui/made_up/api.c tests/tui/made_up/test_made_up.c)
+$(OUT)/tests/tui/made_up/test_made_up: $(MADE_UP_OBJS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+TESTS_tui += $(OUT)/tests/tui/made_up/test_made_up
+test-tui: $(OUT)/tests/tui/made_up/test_made_up
 # in these every allocation of ours can be made to fail: tests/base/memory.h
 $(OUT)/tests/%/test_memory: private LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 

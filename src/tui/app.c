@@ -200,7 +200,7 @@ static void quit_answer(struct app *app, const char *text, bool accepted)
 void act_quit(struct app *app)
 {
     if (run_going(app))
-        prompt_ask(app, "a conversion runs: stop it in order and quit? shardlens convert --resume goes on later", quit_answer);
+        prompt_ask(app, "a conversion runs: stop it in order and quit?", quit_answer);
     else
         app->quit = true;
 }

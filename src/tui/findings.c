@@ -283,7 +283,8 @@ static bool about_rank(const struct app *app, const struct sl_problem *p, size_t
 {
     char text[64];
     const char *path = app->opened->info->ranks[rank].path;
-    if (path && *path && strstr(p->where, path))
+    const char *at = path && *path ? strstr(p->where, path) : NULL;
+    if (at && strchr(" /:,", at[strlen(path)]))          /* the whole name: the end counts too */
         return true;
     return strcmp(p->where, rank_name(app, (int32_t)rank, text, sizeof text)) == 0;
 }

@@ -128,7 +128,8 @@ void prompt_key(struct app *app, int key)
 void prompt_draw(struct app *app, struct pane row)
 {
     const struct prompt *p = &app->prompt;
-    int col = pane_printf(row, 0, 1, STYLE_HEAD, "%s ", p->label) + 1;
+    int room_for_label = p->kind == PROMPT_ASK && row.cols > 36 ? row.cols - 18 : row.cols - 1;
+    int col = pane_textw(row, 0, 1, room_for_label, STYLE_HEAD, p->label) + 2;
     if (p->kind == PROMPT_ASK) {
         col += pane_text(row, 0, col, STYLE_KEY, " y yes   n no");
         pane_cursor(row, 0, col < row.cols ? col : row.cols - 1, true);

@@ -152,7 +152,7 @@ static void every_key_does_something_or_says_why(void **state)
     for (char screen = '1'; screen <= '7'; screen++)
         for (const char *k = keys; *k; k++) {
             char before[2] = { screen, '\0' }, after[16] = { screen, *k, '\0' };
-            if (*k == screen || *k == 'q')
+            if (*k == screen || *k == 'q' || (screen == '5' && *k == 'S'))     /* START writes: test_terminal.c */
                 continue;
             char *a = render(LLAMA, before, 80, 24, true), *b = render(LLAMA, after, 80, 24, true);
             /* at the edge of a list a move has nothing to show */

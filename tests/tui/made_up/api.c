@@ -1,0 +1,261 @@
+/* api.c: the public API over checkpoints that do not exist, of any size and
+ * in any state, so that screens can be tested with what no fixture holds:
+ *
+ *     ranks/TPxPPxEP        that many ranks, one of them damaged
+ *     tensors/N             N logical tensors in one file
+ *     slow                  statistics that take a while; value = number of the tensor
+ *     run/PERCENT           a conversion that stands still at that percentage
+ */
+#include "base/error.h"
+#include "base/text.h"
+#include <shardlens/shardlens.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct sl_checkpoint {
+    struct sl_checkpoint_info info;
+    struct sl_rank *ranks;
+    struct sl_file_info *files;
+    struct sl_logical *logicals;
+    struct sl_tensor *tensors;
+    size_t *pieces;
+    size_t count;
+    char (*names)[80];
+    struct sl_problem problem;
+    bool slow;
+    int percent;
+};
+struct sl_plan { struct sl_plan_info info; struct sl_checkpoint *ck; struct sl_plan_file file; };
+struct sl_job { struct sl_plan *plan; bool check, paused, ended; struct sl_check_result checked; struct sl_summary summary; };
+
+static const int64_t shape[2] = { 4, 5 };
+
+const char *sl_version(void) { return "0"; }
+const char *sl_container_name(enum sl_container c) { return c == SL_MEGATRON_TORCH ? "megatron-torch" : "hf-safetensors"; }
+const char *sl_severity_name(enum sl_severity s) { return s == SL_ERROR ? "error" : s == SL_WARNING ? "warning" : "note"; }
+const char *sl_confidence_name(enum sl_confidence c) { return c == SL_CERTAIN ? "certain" : "guess"; }
+const char *sl_rank_status_name(enum sl_rank_status s) { return s == SL_RANK_OK ? "ok" : "damaged"; }
+const char *sl_dtype_label(enum sl_dtype d) { return d == SL_BF16 ? "bf16" : "?"; }
+const char *sl_phase_name(enum sl_phase p) { return p == SL_PHASE_COPY ? "copy" : "done"; }
+const char *sl_result_status_name(enum sl_result_status s)
+{
+    return s == SL_RESULT_VERIFIED ? "verified" : s == SL_RESULT_MISMATCH ? "mismatch" : "pending";
+}
+char *sl_printable(const char *s, char *out, size_t room) { return sl_text_printable(s, strlen(s), out, room); }
+
+static bool make(struct sl_checkpoint *ck, size_t ranks, size_t tensors)
+{
+    ck->count = tensors;
+    ck->ranks = calloc(ranks + 1, sizeof *ck->ranks);
+    ck->files = calloc(ranks + 1, sizeof *ck->files);
+    ck->logicals = calloc(tensors, sizeof *ck->logicals);
+    ck->tensors = calloc(tensors, sizeof *ck->tensors);
+    ck->pieces = calloc(tensors, sizeof *ck->pieces);
+    ck->names = calloc(tensors, sizeof *ck->names);
+    if (!ck->ranks || !ck->files || !ck->logicals || !ck->tensors || !ck->pieces || !ck->names)
+        return false;
+    for (size_t i = 0; i < tensors; i++) {
+        snprintf(ck->names[i], sizeof ck->names[i], "layers.%zu.experts.%zu.weight", i / 1000, i % 1000);
+        ck->pieces[i] = i;
+        ck->tensors[i] = (struct sl_tensor){ .name = ck->names[i], .path = ck->names[i], .dtype = SL_BF16, .ndim = 2, .shape = shape, .stride = shape,
+                                             .global_shape = shape, .global_offset = shape, .count = 20, .bytes = 40, .rank = ranks ? 0 : -1 };
+        ck->logicals[i] = (struct sl_logical){ .name = ck->names[i], .dtype = SL_BF16, .ndim = 2, .shape = shape, .bytes = 40, .split = SL_WHOLE,
+                                               .split_axis = -1, .split_text = "whole", .pieces = &ck->pieces[i], .piece_count = 1, .kind = "experts",
+                                               .layer = (int32_t)(i / 1000), .expert = (int32_t)(i % 1000) };
+    }
+    return true;
+}
+
+static void add_ranks(struct sl_checkpoint *ck, int tp, int pp, int ep)
+{
+    size_t n = (size_t)tp * (size_t)pp * (size_t)ep, bad = n * 2 / 3;
+    for (size_t i = 0; i < n; i++)
+        ck->ranks[i] = (struct sl_rank){ .tp = (int32_t)(i % (size_t)tp), .ep = (int32_t)(i / (size_t)tp % (size_t)ep),
+                                         .pp = (int32_t)(i / ((size_t)tp * (size_t)ep)), .path = "mp_rank", .layer_first = -1, .layer_last = -1,
+                                         .iteration = 5, .status = i == bad ? SL_RANK_DAMAGED : SL_RANK_OK };
+    ck->ranks[bad].path = "mp_rank_bad";
+    ck->info.rank_count = n;
+    ck->info.parallel = (struct sl_parallel){ tp, pp, 1, ep, 1 };
+    ck->problem = (struct sl_problem){ .severity = SL_ERROR, .code = "truncated-shard", .where = "mp_rank_bad", .message = "1.21 of 2.04 GB",
+                                       .expected = "2.04 GB, as the siblings", .cause = "an interrupted copy", .damage = "its tensors", .next = "copy it again" };
+    ck->info.problem_count = 1;
+}
+
+int sl_open(const char *path, const struct sl_open_options *options, struct sl_checkpoint **out, struct sl_error *err)
+{
+    struct sl_checkpoint *ck = calloc(1, sizeof *ck);
+    int tp = 1, pp = 1, ep = 1;
+    size_t tensors = 50;
+    (void)options;
+    bool ranks = ck && sscanf(path, "ranks/%dx%dx%d", &tp, &pp, &ep) == 3;
+    if (!ck)
+        return sl_fail_memory(err, sizeof *ck);
+    sscanf(path, "tensors/%zu", &tensors);
+    sscanf(path, "run/%d", &ck->percent);
+    ck->slow = strcmp(path, "slow") == 0;
+    if (!make(ck, ranks ? (size_t)tp * (size_t)pp * (size_t)ep : 0, tensors)) {
+        sl_close(ck);
+        return sl_fail_memory(err, tensors);
+    }
+    ck->info = (struct sl_checkpoint_info){ .path = path, .folder = path, .container = ranks ? SL_MEGATRON_TORCH : SL_HF_SAFETENSORS, .tensors = tensors,
+                                            .family = "llama", .family_title = "Llama", .iteration = 5, .checkpoint_version = -1, .file_count = 1 };
+    ck->files[0] = (struct sl_file_info){ .path = "f", .name = "file.pt", .size = 1000 };
+    if (ranks)
+        add_ranks(ck, tp, pp, ep);
+    ck->info.ranks = ck->ranks;
+    ck->info.files = ck->files;
+    ck->info.problems = &ck->problem;
+    *out = ck;
+    return SL_OK;
+}
+
+void sl_close(struct sl_checkpoint *ck)
+{
+    if (!ck)
+        return;
+    free(ck->ranks);
+    free(ck->files);
+    free(ck->logicals);
+    free(ck->tensors);
+    free(ck->pieces);
+    free(ck->names);
+    free(ck);
+}
+
+const struct sl_checkpoint_info *sl_info(const struct sl_checkpoint *ck) { return &ck->info; }
+const struct sl_setting *sl_config_get(const struct sl_checkpoint *ck, const char *key) { (void)ck; (void)key; return NULL; }
+size_t sl_tensor_count(const struct sl_checkpoint *ck) { return ck->count; }
+const struct sl_tensor *sl_tensor_at(const struct sl_checkpoint *ck, size_t i) { return &ck->tensors[i]; }
+size_t sl_logical_count(const struct sl_checkpoint *ck) { return ck->count; }
+const struct sl_logical *sl_logical_at(const struct sl_checkpoint *ck, size_t i) { return &ck->logicals[i]; }
+ptrdiff_t sl_logical_find(const struct sl_checkpoint *ck, const char *name)
+{
+    for (size_t i = 0; i < ck->count; i++)
+        if (strcmp(ck->names[i], name) == 0)
+            return (ptrdiff_t)i;
+    return -1;
+}
+
+int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out, size_t *count, struct sl_error *err)
+{
+    (void)ck; (void)tensor; (void)out; (void)count;
+    return sl_fail(err, SL_UNSUPPORTED, "", "made up");
+}
+int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first, uint64_t count, void *buf, struct sl_error *err)
+{
+    (void)ck; (void)tensor; (void)first; (void)err;
+    memset(buf, 0, count * 2);
+    return SL_OK;
+}
+double sl_element(enum sl_dtype dtype, const void *element) { (void)dtype; (void)element; return 0; }
+
+/* The mean of a tensor is its number, so that a result at the wrong place shows. */
+int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_t count, struct sl_stats *stats, struct sl_histogram *histogram,
+                    uint64_t *checksum, const volatile int *cancel, uint64_t *done, struct sl_error *err)
+{
+    (void)count;
+    for (int i = 0; ck->slow && i < 30; i++) {
+        nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+        if (cancel && *cancel)
+            return sl_fail(err, SL_INTERRUPTED, "", "stopped");
+    }
+    double v = (double)tensors[0];
+    *stats = (struct sl_stats){ .count = 20, .min = v, .max = v, .mean = v, .rms = v };
+    if (histogram)
+        histogram->bins[0] = 20;
+    if (checksum)
+        *checksum = tensors[0];
+    if (done)
+        *done = 40;
+    return SL_OK;
+}
+
+int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **job, struct sl_error *err)
+{
+    *job = calloc(1, sizeof **job);
+    if (!*job)
+        return sl_fail_memory(err, sizeof **job);
+    (*job)->check = true;
+    (*job)->checked = (struct sl_check_result){ .problems = ck->info.problems, .problem_count = ck->info.problem_count, .bytes_total = 1000,
+                                                .bytes_read = deep ? 1000 : 0, .verdict = "made up" };
+    return SL_OK;
+}
+const struct sl_check_result *sl_check_result(const struct sl_job *job) { return &job->checked; }
+
+int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan_options *o, struct sl_plan **out, struct sl_error *err)
+{
+    struct sl_plan *p = calloc(1, sizeof *p);
+    (void)o;
+    if (!p)
+        return sl_fail_memory(err, sizeof *p);
+    p->ck = ck;
+    p->file = (struct sl_plan_file){ .name = "model.safetensors", .bytes = ck->count * 40, .tensors = ck->count };
+    p->info = (struct sl_plan_info){ .source = "made up", .target = dst ? "made up-hf" : NULL, .format = SL_TO_HF, .format_name = "hf", .target_count = ck->count,
+                                     .files = &p->file, .file_count = 1, .pieces = ck->count, .read_bytes = 1000, .write_bytes = 1000, .hash = "0",
+                                     .proof = "made up", .command = "" };
+    *out = p;
+    return SL_OK;
+}
+void sl_plan_free(struct sl_plan *p) { free(p); }
+const struct sl_plan_info *sl_plan_info(const struct sl_plan *p) { return &p->info; }
+const struct sl_plan_target *sl_plan_target(const struct sl_plan *p, size_t i)
+{
+    static _Thread_local struct sl_plan_target t;
+    t = (struct sl_plan_target){ .name = p->ck->names[i], .dtype = SL_BF16, .source_dtype = SL_BF16, .ndim = 2, .shape = shape, .bytes = 40, .rule = "copy", .piece_count = 1 };
+    return &t;
+}
+size_t sl_plan_pieces(const struct sl_plan *p, size_t target, struct sl_piece_info *out, size_t room)
+{
+    if (room)
+        out[0] = (struct sl_piece_info){ .source = target, .source_name = p->ck->names[target], .source_file = "file.pt", .source_ndim = 2, .target_ndim = 2,
+                                         .source_hi = { 4, 5 }, .target_hi = { 4, 5 }, .param = "", .op = "copy" };
+    return 1;
+}
+size_t sl_plan_uses(const struct sl_plan *p, size_t tensor, size_t *targets, size_t room)
+{
+    (void)p;
+    if (room)
+        targets[0] = tensor;
+    return 1;
+}
+
+int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *o, struct sl_job **job, struct sl_error *err)
+{
+    (void)o;
+    *job = calloc(1, sizeof **job);
+    if (!*job)
+        return sl_fail_memory(err, sizeof **job);
+    (*job)->plan = plan;
+    (*job)->summary = (struct sl_summary){ .tensors = plan->ck->count, .bytes = 1000, .verify = "made up" };
+    return SL_OK;
+}
+void sl_job_progress(const struct sl_job *job, struct sl_progress *out)
+{
+    int percent = job->plan ? job->plan->ck->percent : 100;
+    *out = (struct sl_progress){ .phase = SL_PHASE_COPY, .paused = job->paused, .finished = job->ended, .bytes_done = (uint64_t)percent * 10, .bytes_total = 1000,
+                                 .tensors_done = (uint64_t)percent / 2, .tensors_total = 50, .read_bytes = 610000000, .written_bytes = 600000000,
+                                 .seconds = 3, .workers = 4 };
+    for (int i = 0; i < 4; i++) {
+        out->worker[i] = (struct sl_worker_progress){ .done = (uint64_t)i * 10, .total = 40, .moved = 1000000, .phase = SL_PHASE_COPY };
+        snprintf(out->worker[i].tensor, sizeof out->worker[i].tensor, "layers.0.experts.%d.weight", i);
+    }
+}
+void sl_job_pause(struct sl_job *job, bool pause) { job->paused = pause; }
+void sl_job_cancel(struct sl_job *job, int code) { (void)code; job->ended = true; }
+bool sl_job_finished(const struct sl_job *job) { return job->check || job->ended; }
+int sl_job_wait(struct sl_job *job, struct sl_error *err) { return job->check ? SL_OK : sl_fail(err, SL_INTERRUPTED, "", "stopped"); }
+void sl_job_free(struct sl_job *job) { free(job); }
+size_t sl_result_count(const struct sl_job *job) { return job->plan ? job->plan->ck->count : 0; }
+const struct sl_result *sl_result_at(const struct sl_job *job, size_t i)
+{
+    static _Thread_local struct sl_result r;
+    size_t done = (size_t)job->plan->ck->percent / 2;
+    r = (struct sl_result){ .name = job->plan->ck->names[i], .dtype = SL_BF16, .ndim = 2, .shape = shape, .file = "model.safetensors", .bytes = 40,
+                            .checksum = i < done ? 0x1234567890abcdefULL + i : 0, .first_different = UINT64_MAX,
+                            .status = i == 7 && done > 7 ? SL_RESULT_MISMATCH : i < done ? SL_RESULT_VERIFIED : SL_RESULT_PENDING };
+    return &r;
+}
+const struct sl_summary *sl_job_summary(const struct sl_job *job) { return &job->summary; }
+char *sl_job_report_json(const struct sl_job *job) { (void)job; return strdup("{}"); }

@@ -1,0 +1,134 @@
+/* Screens over what no fixture holds: thousands of ranks, a million tensors,
+ * slow reads, a conversion in the middle. */
+#include "base/pool.h"
+#include "base/text.h"
+#include "tui/tui.h"
+#include <locale.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+static char *render(const char *path, const char *keys, int cols, int rows)
+{
+    struct sl_tui_options o = { .path = path, .ascii = true, .frozen = true };
+    struct sl_buf out = { 0 };
+    struct sl_error err = { 0 };
+    assert_int_equal(sl_tui_render(&o, keys, cols, rows, &out, &err), 0);
+    return out.data;
+}
+
+static void shows(const char *path, const char *keys, int cols, int rows, const char *want)
+{
+    char *got = render(path, keys, cols, rows);
+    if (!strstr(got, want))
+        print_message("no \"%s\" in\n%s\n", want, got);
+    assert_non_null(strstr(got, want));
+    free(got);
+}
+
+static void eight_thousand_ranks_fit_and_the_bad_one_shows(void **state)
+{
+    (void)state;
+    shows("ranks/8x16x64", "", 80, 24, "ranks a cell");
+    shows("ranks/8x16x64", "", 80, 24, "! tp");
+    shows("ranks/8x16x64", "", 40, 10, "!");
+    shows("ranks/8x16x64", "", 140, 40, "FAULTS, CONVERTIBLE");
+    shows("ranks/2x4x4", "", 80, 24, "ep0  ep1  ep2  ep3");
+}
+
+static void a_finding_is_reached_from_every_screen(void **state)
+{
+    (void)state;
+    for (char screen = '1'; screen <= '7'; screen++) {
+        char keys[4] = { screen, 'f', '\0' };
+        shows("ranks/2x4x4", keys, 80, 24, "an interrupted copy");
+    }
+}
+
+static void a_million_tensors_scroll_without_a_pause(void **state)
+{
+    (void)state;
+    struct sl_buf keys = { 0 };
+    sl_buf_str(&keys, "2z");
+    for (int i = 0; i < 1000; i++)
+        sl_buf_str(&keys, i % 10 ? "j" : "<PgDn>");
+    uint64_t begin = sl_now_ns();
+    char *first = render("tensors/1000000", "2z", 80, 24);
+    uint64_t middle = sl_now_ns();
+    char *last = render("tensors/1000000", keys.data, 80, 24);
+    uint64_t end = sl_now_ns();
+    double each = ((double)(end - middle) - (double)(middle - begin)) / 1e6 / 1000;
+    print_message("a key in a million tensors: %.2f ms\n", each);
+    assert_true(each < 20);
+    free(first);
+    free(last);
+    sl_buf_free(&keys);
+}
+
+static int mean_shown(const char *keys, const char *tensor)
+{
+    char *got = render("slow", keys, 80, 24), *at = strstr(got, "\n mean ");
+    int mean = -1;
+    assert_non_null(strstr(got, tensor));
+    if (at)
+        sscanf(at + 6, "%d", &mean);
+    free(got);
+    return mean;
+}
+
+static void a_late_result_goes_to_the_tensor_that_asked(void **state)
+{
+    (void)state;
+    /* tensor 3 is asked for, left at once for 4; back on 3 its mean is 3, not 4 */
+    assert_int_equal(mean_shown("2/experts.13.<Enter><Enter>2<Esc>/experts.14.<Enter><Enter>", "layers.0.experts.14.weight"), 14);
+    assert_int_equal(mean_shown("2/experts.13.<Enter><Enter>2<Esc>/experts.14.<Enter><Enter>2<Esc>/experts.13.<Enter><Enter>",
+                                "layers.0.experts.13.weight"), 13);
+}
+
+static void a_running_conversion_is_watched(void **state)
+{
+    (void)state;
+    char *got = render("run/40", "5S", 80, 24);
+    static const char *const want[] = { "WRITING", "40%", "203 MB/s read", "layers.0.experts.3.weight", "mismatch", "tensors 20 of 50" };
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        if (!strstr(got, want[i]))
+            print_message("no \"%s\" in\n%s\n", want[i], got);
+        assert_non_null(strstr(got, want[i]));
+    }
+    free(got);
+    shows("run/40", "5Sp", 80, 24, "PAUSED");
+    shows("run/40", "5Sx", 80, 24, "stop the conversion?");
+    shows("run/40", "5Sxn", 80, 24, "the conversion goes on");
+    shows("run/40", "5Sxy<wait>", 80, 24, "STOPPED");
+    shows("run/40", "5Sq", 80, 24, "y yes");
+    shows("run/40", "5SR", 80, 24, "not while a conversion reads it");
+}
+
+static void a_mismatch_stands_first_in_the_report(void **state)
+{
+    (void)state;
+    char *got = render("run/40", "5Sxy<wait>7", 80, 24);
+    char *bad = strstr(got, "! layers.0.experts.7.weight"), *good = strstr(got, "layers.0.experts.0.weight");
+    assert_non_null(bad);
+    assert_true(!good || bad < good);
+    free(got);
+}
+
+int main(void)
+{
+    setlocale(LC_CTYPE, "C.UTF-8");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(eight_thousand_ranks_fit_and_the_bad_one_shows),
+        cmocka_unit_test(a_finding_is_reached_from_every_screen),
+        cmocka_unit_test(a_million_tensors_scroll_without_a_pause),
+        cmocka_unit_test(a_late_result_goes_to_the_tensor_that_asked),
+        cmocka_unit_test(a_running_conversion_is_watched),
+        cmocka_unit_test(a_mismatch_stands_first_in_the_report),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
