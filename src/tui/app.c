@@ -233,6 +233,8 @@ void app_command(const struct app *app, struct sl_buf *out)
 {
     sl_buf_str(out, "shardlens ");
     screen_ops[app->screen]->command(app, out);
+    if (app->screen == SCREEN_OVERVIEW || app->screen == SCREEN_TENSORS || app->screen == SCREEN_INSPECT)
+        open_command(app, out);
 }
 
 void act_copy(struct app *app)

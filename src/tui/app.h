@@ -291,6 +291,7 @@ void convert_plan(struct app *app);                       /* plans anew with the
 bool convert_place_taken(struct app *app);                /* suggests another; false: it stays */
 void convert_options(const struct app *app, struct sl_run_options *options);
 int convert_plan_options(const struct app *app, struct sl_plan_options *options, struct sl_error *err);
+void open_command(const struct app *app, struct sl_buf *out);   /* " --model X --set k=v", what opening was told */
 void plan_begin(struct app *app);
 const char *convert_blocked(struct app *app, char *out, size_t room);   /* why START is off, NULL when it is on */
 void convert_command(const struct app *app, struct sl_buf *out);

@@ -164,6 +164,24 @@ void convert_options(const struct app *app, struct sl_run_options *o)
         o->threads = (uint32_t)threads;
 }
 
+/* One option of a field as it stands; facts are one --set each. */
+static void option_words(const struct app *app, int f, struct sl_buf *out)
+{
+    char text[LONGEST_FIELD];
+    snprintf(text, sizeof text, "%s", app->convert.text[f]);
+    for (char *at = f == FIELD_SET ? strtok(text, " ") : text; at; at = f == FIELD_SET ? strtok(NULL, " ") : NULL) {
+        sl_buf_printf(out, " %s ", fields[f].option);
+        shell_word(out, at);
+    }
+}
+
+void open_command(const struct app *app, struct sl_buf *out)
+{
+    for (int f = 0; f < FIELD_COUNT; f++)
+        if (fields[f].effect == EFFECT_REOPEN && *app->convert.text[f])
+            option_words(app, f, out);
+}
+
 /* "SRC DST --to hf ..": what is not standard. */
 void convert_command(const struct app *app, struct sl_buf *out)
 {
@@ -182,12 +200,7 @@ void convert_command(const struct app *app, struct sl_buf *out)
         if (row->kind == FIELD_CHOICE && (f == FIELD_FORMAT || c->choice[f])) {
             sl_buf_printf(out, " %s %s", row->option, row->choices[c->choice[f]].word);
         } else if (row->kind == FIELD_TEXT && strcmp(c->text[f], row->standard)) {
-            char set[LONGEST_FIELD];
-            snprintf(set, sizeof set, "%s", c->text[f]);
-            for (char *at = f == FIELD_SET ? strtok(set, " ") : set; at; at = f == FIELD_SET ? strtok(NULL, " ") : NULL) {
-                sl_buf_printf(out, " %s ", row->option);
-                shell_word(out, at);
-            }
+            option_words(app, f, out);
         }
     }
     if (converts && c->choice[FIELD_EXISTS])
@@ -220,7 +233,7 @@ const char *convert_blocked(struct app *app, char *out, size_t room)
     if (app->load == LOAD_BUSY)
         snprintf(out, room, "the headers are being read");
     else if (!app->opened)
-        snprintf(out, room, "nothing is open: press 1 to see why");
+        snprintf(out, room, "%s%s%s", app->open_error.where, *app->open_error.where ? ": " : "", app->open_error.message);
     else if (run_going(app))
         snprintf(out, room, "a conversion runs already: press 6");
     else if (app->plan_state == PLAN_BUSY || app->plan_state == PLAN_NONE)
@@ -326,6 +339,10 @@ static int checks_of(struct app *app, struct check *c)
     char a[32], b[32], d[32];
     int n = 0;
     size_t faults = finding_tally(app, SL_ERROR), warnings = finding_tally(app, SL_WARNING);
+    if (app->load == LOAD_FAILED) {
+        check_set(&c[n++], '!', "nothing is open; change what is named above, or mend it and press R");
+        return n;
+    }
     if (app->plan_state != PLAN_DONE) {
         check_set(&c[n++], app->plan_state == PLAN_FAILED ? '!' : '.', app->plan_state == PLAN_FAILED ? "no plan: see above" : "planning");
         return n;

@@ -134,6 +134,8 @@ static struct script_step token_step(const char *token, size_t len)
                 return (struct script_step){ .kind = SCRIPT_KEY, .key = special[i].key };
         if (strcmp(word, "wait") == 0)
             return (struct script_step){ .kind = SCRIPT_WAIT };
+        if (strcmp(word, "hurry") == 0)
+            return (struct script_step){ .kind = SCRIPT_HURRY };
         if (sscanf(word, "%4dx%4d", &cols, &rows) == 2)
             return (struct script_step){ .kind = SCRIPT_SIZE, .cols = cols, .rows = rows };
     }

@@ -51,9 +51,10 @@ const char *key_label(int key, char *out, size_t room);
 /* Scripts: characters are keys; <Enter> <Esc> <Tab> <BackTab> <Space> <Up>
  * <Down> <Left> <Right> <PgUp> <PgDn> <Home> <End> <BS> <C-c> <C-l> <C-u>
  * <C-w> <C-z> <lt>; <40x10> resizes to 40 columns and 10 rows; <wait> lets
- * all work finish, a running conversion included. Line ends count for
+ * all work finish, a running conversion included; after <hurry>, until the
+ * next <wait>, keys are pressed without waiting for the work of those before. Line ends count for
  * nothing. Returns the next of them and moves *at. */
-enum script_kind { SCRIPT_END, SCRIPT_KEY, SCRIPT_SIZE, SCRIPT_WAIT, SCRIPT_WRONG };
+enum script_kind { SCRIPT_END, SCRIPT_KEY, SCRIPT_SIZE, SCRIPT_WAIT, SCRIPT_HURRY, SCRIPT_WRONG };
 struct script_step { enum script_kind kind; int key, cols, rows; };
 struct script_step script_next(const char **at);
 

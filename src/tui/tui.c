@@ -123,6 +123,7 @@ static void settle(struct app *app, bool runs_too)
 static int press(struct app *app, const char *keys, struct sl_error *err)
 {
     const char *at = keys;
+    bool hurry = false;
     settle(app, false);
     while (!app->quit) {
         const char *token = at;
@@ -135,7 +136,11 @@ static int press(struct app *app, const char *keys, struct sl_error *err)
             return sl_fail_memory(err, sizeof(struct cell));
         if (step.kind == SCRIPT_KEY)
             app_key(app, step.key);
-        settle(app, step.kind == SCRIPT_WAIT);
+        hurry = step.kind == SCRIPT_HURRY || (hurry && step.kind != SCRIPT_WAIT);
+        if (hurry)
+            app_update(app);
+        else
+            settle(app, step.kind == SCRIPT_WAIT);
         app_draw(app);                   /* as on a terminal: pages know what was drawn */
     }
     return SL_OK;
