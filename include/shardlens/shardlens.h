@@ -268,7 +268,8 @@ struct sl_run_options {
     enum sl_verify_mode verify;
     bool force;                          /* replace an existing target */
     bool resume;                         /* go on with an interrupted run */
-    const char *report;                  /* NULL: DST/shardlens-report.json */
+    const char *report;                  /* NULL: DST/shardlens-report.json, or, where DST is one file,
+                                            DST.shardlens-report.json */
 };
 /* Starts the conversion in threads of its own and returns at once. SL_WRITE when the target
  * exists or can't be made, SL_USAGE when source and target meet. options may be NULL. */

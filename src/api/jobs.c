@@ -32,10 +32,13 @@ int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,
 {
     if (!plan->info.target)
         return sl_fail(err, SL_USAGE, "", "the plan was made without a target; give it one");
-    struct sl_job *job = job_new(plan->ck);
+    struct sl_run_options o = options ? *options : (struct sl_run_options){ 0 };
+    if (!o.report && plan->p->single_file)    /* there is no folder that it could be in */
+        o.report = sl_arena_printf(&plan->arena, "%s.shardlens-report.json", plan->info.target);
+    struct sl_job *job = !o.report && plan->p->single_file ? NULL : job_new(plan->ck);
     if (!job)
         return sl_fail_memory(err, sizeof *job);
-    return job_give(job, sl_run_convert(plan->p, plan->info.target, options, &job->run, err), out);
+    return job_give(job, sl_run_convert(plan->p, plan->info.target, &o, &job->run, err), out);
 }
 
 static int need_layout(const struct sl_checkpoint *ck, struct sl_error *err)

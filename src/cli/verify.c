@@ -1,6 +1,8 @@
 /* verify.c: do two checkpoints hold the same weights, bit for bit. */
 #include "cli/cli.h"
 #include "base/json.h"
+#include "base/value.h"
+#include <stdlib.h>
 
 bool pair_is_equal(const struct sl_summary *s)
 {
@@ -84,6 +86,56 @@ static int pair_answer(const struct values *v, const struct pair_kind *kind, con
     return code ? code : pair_is_equal(sl_job_summary(job)) ? SL_OK : SL_NO;
 }
 
+/* What one of the two does not tell and the other one does: a single file of weights says neither
+ * its head size nor which rows are vocabulary. */
+static const char *const learned[] = { "kv_channels", "vocab_size" };
+#define LEARNED (sizeof learned / sizeof *learned)
+
+/* Opens `path` again with what `other` knows; what contradicts its tensors is not taken. */
+static int learn(const struct values *v, const char *path, struct sl_checkpoint **ck, const struct sl_checkpoint *other)
+{
+    struct sl_open_options o;
+    struct sl_buf text[LEARNED] = { { 0 } };
+    struct sl_checkpoint *again = NULL;
+    open_options(v, &o);
+    const char **set = calloc(o.set_count + LEARNED, sizeof *set);
+    bool failed = !set;
+    size_t count = 0;
+    for (size_t i = 0; !failed && i < o.set_count; i++)
+        set[count++] = o.set[i];
+    for (size_t i = 0; !failed && i < LEARNED; i++) {
+        const struct sl_setting *known = sl_config_get(other, learned[i]);
+        if (!known || sl_config_get(*ck, learned[i]))
+            continue;
+        sl_buf_printf(&text[i], "%s=", learned[i]);
+        sl_value_print(known->value, 60, &text[i]);
+        failed = text[i].failed;
+        set[count++] = text[i].data;
+    }
+    o.set = set;
+    if (!failed && count > o.set_count) {
+        o.set_count = count;
+        if (!sl_open(path, &o, &again, NULL)) {
+            sl_close(*ck);
+            *ck = again;
+        }
+    }
+    for (size_t i = 0; i < LEARNED; i++)
+        sl_buf_free(&text[i]);
+    free(set);
+    return failed ? report_error(&(struct sl_error){ .code = SL_MEMORY, .message = "out of memory" }) : SL_OK;
+}
+
+static int open_pair(const struct values *v, struct sl_checkpoint **a, struct sl_checkpoint **b)
+{
+    int code = open_checkpoint(v, v->args[0], a);
+    if (!code)
+        code = open_checkpoint(v, v->args[1], b);
+    if (!code)
+        code = learn(v, v->args[0], a, *b);
+    return code ? code : learn(v, v->args[1], b, *a);
+}
+
 int pair_command(const struct values *v, const struct pair_kind *kind)
 {
     struct sl_checkpoint *a = NULL, *b = NULL;
@@ -91,9 +143,7 @@ int pair_command(const struct values *v, const struct pair_kind *kind)
     struct sl_error err = { 0 };
     struct sl_run_options o;
     run_options(v, &o);
-    int code = open_checkpoint(v, v->args[0], &a);
-    if (!code)
-        code = open_checkpoint(v, v->args[1], &b);
+    int code = open_pair(v, &a, &b);
     if (!code) {
         code = kind->start(a, b, &o, &job, &err);
         if (!code)

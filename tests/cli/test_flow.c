@@ -220,6 +220,21 @@ static void a_set_that_contradicts_the_tensors_is_an_error(void **state)
 }
 
 /* The demo has 8 query heads: Megatron wants heads to be a multiple of TP. */
+/* One file of weights tells neither head size nor vocabulary: the other side does. */
+static void a_single_file_target_is_verified_against_its_source_and_has_a_report(void **state)
+{
+    (void)state;
+    struct said s = program("convert $T/mega $T/weights.pt");
+    assert_int_equal(s.code, 0);
+    assert_non_null(strstr(s.out, "weights.pt.shardlens-report.json\n"));
+    said_free(&s);
+    assert_int_equal(access(below("weights.pt.shardlens-report.json"), F_OK), 0);
+    assert_int_equal(access(below("weights.pt.shardlens-report.json.partial"), F_OK), -1);
+    expect(program("verify $T/mega $T/weights.pt"), 0, " 0 different, 0 only in A, 0 only in B");
+    expect(program("diff $T/weights.pt $T/mega"), 0, " 0 different, 0 only in A, 0 only in B");
+    refused(program("verify $T/weights.pt $T/weights.pt"), 2, "--set kv_channels=N");
+}
+
 static void parallel_sizes_that_cannot_work_say_which_ones_can(void **state)
 {
     (void)state;
@@ -292,6 +307,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(things_that_are_no_checkpoint_are_refused_with_what_they_are),
         cmocka_unit_test(the_target_may_be_unwritable),
         cmocka_unit_test(a_set_that_contradicts_the_tensors_is_an_error),
+        cmocka_unit_test(a_single_file_target_is_verified_against_its_source_and_has_a_report),
         cmocka_unit_test(parallel_sizes_that_cannot_work_say_which_ones_can),
         cmocka_unit_test(plan_lists_every_target_with_its_pieces),
         cmocka_unit_test(ls_and_show_find_tensors_by_global_and_hugging_face_names),
