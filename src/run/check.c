@@ -1,10 +1,11 @@
-/* check.c: every weight read once: values that are no numbers, values that are
- * all the same, checksums of the container; then copies of one weight on
- * different ranks compared. Findings go to the caller's list under one lock.
+/* check.c: every weight read once, and what there is to know of it kept: its
+ * statistics, its hash, the checksum of its record; then copies of one weight on
+ * different ranks compared. What is wrong with it is said in judge.h.
  *
  * Nothing reads as sound that was not read: the verdict says how much was.
  */
 #include "run/compare.h"
+#include "run/judge.h"
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -12,7 +13,6 @@
 
 #include <libdeflate.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@
 #define DRIFT 1e-2                       /* replicas further apart than this are of different saves */
 
 struct check {
+    struct judge judge;
     struct sl_ckpt *c;
     const struct sl_layout *layout;      /* NULL: no family */
     struct sl_problems *problems;
@@ -27,50 +28,11 @@ struct check {
     uint32_t *tensors; size_t tensor_count;      /* weights with data */
     struct replica *replicas; size_t replica_count;
     atomic_uint_least64_t compared, different, checked;
-    pthread_mutex_t lock;                /* guards problems */
 };
 /* Two slices of one param that hold the same box. */
 struct replica { uint32_t first, other; };
 
-/* ---- findings --------------------------------------------------------------------- */
-
-/* "mp_rank_01_000 decoder.layers.0..." */
-static void place_of(const struct sl_ckpt *c, const struct sl_tensor *t, char *out, size_t room)
-{
-    const char *where = t->rank >= 0 ? c->ranks[t->rank].path : t->file >= 0 ? c->files[t->file].name : "";
-    snprintf(out, room, "%s%s%s", where, *where ? " " : "", t->name);
-}
-
-__attribute__((format(printf, 4, 5)))
-static void find(struct check *v, const char *code, const struct sl_tensor *t, const char *format, ...)
-{
-    char where[512], message[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    place_of(v->c, t, where, sizeof where);
-    pthread_mutex_lock(&v->lock);
-    sl_problem_add(v->problems, code, where, NULL, "%s", message);
-    pthread_mutex_unlock(&v->lock);
-}
-
 /* ---- one tensor --------------------------------------------------------------------- */
-
-static void judge_values(struct check *v, const struct sl_tensor *t, const struct sl_stats *s)
-{
-    const unsigned long long count = s->count;
-    if (s->nan)
-        find(v, "nan", t, "%llu of %llu values are NaN", (unsigned long long)s->nan, count);
-    if (s->inf)
-        find(v, "inf", t, "%llu of %llu values are infinite", (unsigned long long)s->inf, count);
-    if (s->nan || s->inf || s->count < 2)
-        return;
-    if (s->zeros == s->count)
-        find(v, "all-zero", t, "all %llu values are zero", count);
-    else if (!(s->min < s->max))
-        find(v, "constant", t, "all %llu values are %g", count, s->min);
-}
 
 /* Does the tensor fill its storage, so that the bytes read are what the CRC is of? */
 static bool fills_storage(const struct sl_tensor *t)
@@ -107,12 +69,15 @@ static bool keeps_crc(const struct check *v, uint32_t tensor)
     return true;
 }
 
-static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_tensor *t, struct sl_accumulator *stats, uint32_t *crc,
+static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_tensor *t, struct reading *reading, uint32_t *crc,
                        struct sl_error *err)
 {
     const struct check *v = r->job;
     const size_t size = sl_dtype_size(t->dtype);
-    sl_stats_begin(stats);
+    struct sl_accumulator stats;
+    sl_stats_begin(&stats);
+    XXH3_64bits_reset(w->hash);
+    reading->bf16 = t->dtype == SL_F32;
     *crc = 0;
     for (uint64_t at = 0; at < t->count;) {
         const uint64_t n = sl_min_u64(w->buffer_len / size, t->count - at);
@@ -121,13 +86,29 @@ static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_te
             code = sl_ckpt_read_elements(v->c, t, at, n, w->buffer, err);
         if (code)
             return code;
-        sl_stats_add(stats, t->dtype, w->buffer, (size_t)n);
+        sl_worker_digest(w, &stats, t->dtype, w->buffer, (size_t)n * size);
+        reading->bf16 = reading->bf16 && judge_is_bf16(w->buffer, (size_t)n);
         *crc = libdeflate_crc32(*crc, w->buffer, (size_t)n * size);
         atomic_fetch_add(&r->read_bytes, n * size);
         sl_worker_moved(r, w, n * size);
         at += n;
     }
+    sl_stats_end(&stats, &reading->stats);
+    reading->hash = XXH3_64bits_digest(w->hash);
+    reading->whole = true;
     return SL_OK;
+}
+
+static void tell_crc(struct check *v, const struct sl_tensor *t, uint32_t crc, uint32_t kept)
+{
+    const struct finding f = {
+        .code = "crc", .t = t,
+        .more = { .expected = "bytes whose CRC-32 is the one that was stored when they were written",
+                  .cause = "a bad disk, memory or copy, or a tool that edited the file in place",
+                  .damage = "this tensor (and views of the same storage); the others have checksums of their own",
+                  .next = "Copy the file again from its source; a conversion would carry the damage over." } };
+    judge_tell(&v->judge, &f, "the CRC-32 of its record is %08x, the file says %08x: its bytes were changed after they were written", crc,
+               kept);
 }
 
 static int check_crc(struct sl_run *r, struct sl_worker *w, uint32_t tensor, uint32_t crc, struct sl_error *err)
@@ -145,9 +126,17 @@ static int check_crc(struct sl_run *r, struct sl_worker *w, uint32_t tensor, uin
             return code;
     }
     if (crc != kept)
-        find(v, "crc", t, "the CRC-32 of its record is %08x, the file says %08x: its bytes were changed after they were written", crc,
-             kept);
+        tell_crc(v, t, crc, kept);
     return SL_OK;
+}
+
+static void tell_unreadable(struct check *v, const struct sl_tensor *t, const char *why)
+{
+    const struct finding f = {
+        .code = "unreadable-tensor", .t = t,
+        .more = { .expected = "bytes for all of its elements", .cause = "the file was cut, replaced or removed, or the disk fails",
+                  .damage = "this tensor can't be converted", .next = "Copy the file again from its source." } };
+    judge_tell(&v->judge, &f, "%s", why);
 }
 
 /* A tensor that can't be read is a finding; only a request to stop ends the check. */
@@ -156,23 +145,26 @@ static int check_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struc
     struct check *v = r->job;
     const uint32_t tensor = v->tensors[i];
     const struct sl_tensor *t = &v->c->tensors[tensor];
-    struct sl_accumulator stats;
-    struct sl_stats s;
     uint32_t crc;
     sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
-    int code = read_tensor(r, w, t, &stats, &crc, err);
+    int code = read_tensor(r, w, t, &v->judge.readings[i], &crc, err);
     if (!code) {
-        sl_stats_end(&stats, &s);
-        judge_values(v, t, &s);
+        judge_values(&v->judge, (size_t)i);
         code = check_crc(r, w, tensor, crc, err);
         atomic_fetch_add(&v->checked, 1);
     }
     sl_worker_end(r, w);
     if (code == SL_INPUT) {
-        find(v, "unreadable-tensor", t, "%s", err ? err->message : "can't be read");
+        tell_unreadable(v, t, err ? err->message : "can't be read");
         return SL_OK;
     }
     return code;
+}
+
+static int check_padding(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct check *v = r->job;
+    return judge_padding(r, w, &v->judge, (size_t)i, err);
 }
 
 /* ---- replicas --------------------------------------------------------------------------- */
@@ -217,18 +209,22 @@ static struct sl_copy copy_of(const struct sl_layout *l, const struct sl_slice *
 static void judge_replica(struct check *v, const struct sl_param *p, const struct sl_tensor *a, const struct sl_tensor *b,
                           const struct sl_sums *s)
 {
-    char where[512], first[512];
+    char first[512], expected[600];
     const double apart = s->a2 > 0 ? sqrt(s->sum2 / s->a2) : 1;
-    const bool tie = strcmp(a->name, b->name) != 0;
-    place_of(v->c, a, first, sizeof first);
-    place_of(v->c, b, where, sizeof where);
-    pthread_mutex_lock(&v->lock);
-    sl_problem_add(v->problems, tie ? "tie-differs" : "replica-differs", where, NULL,
-                   "%llu of %llu values of %s differ from %s, by at most %g", (unsigned long long)s->different,
-                   (unsigned long long)s->count, p->name, first, s->max);
-    if (!tie)
-        v->problems->items[v->problems->count - 1].severity = apart > DRIFT ? SL_ERROR : SL_WARNING;
-    pthread_mutex_unlock(&v->lock);
+    const bool tie = strcmp(a->name, b->name) != 0, drift = apart <= DRIFT;
+    judge_place(v->c, a, first, sizeof first);
+    snprintf(expected, sizeof expected, "the same bytes as %s: both hold the same part of %s", first, p->name);
+    const struct finding f = {
+        .code = tie ? "tie-differs" : "replica-differs", .t = b, .severity = tie ? AS_IN_TABLE : drift ? AS_WARNING : AS_ERROR,
+        .more = { .expected = expected,
+                  .cause = tie     ? "the model is not tied, or the first and the last stage are of different saves"
+                           : drift ? "ranks drifted apart in training: gradients of it were not summed over all ranks"
+                                   : "the rank is of another save, or its bytes are damaged",
+                  .damage = "a conversion takes the first and leaves this one out",
+                  .next = tie ? "If the model is not tied, state --set untie_embeddings_and_output_weights=true; else take all files of one save."
+                              : "Look at both with show; if the rank is of another save, take all files of one save." } };
+    judge_tell(&v->judge, &f, "%llu of %llu values of %s differ from %s, by at most %g", (unsigned long long)s->different,
+               (unsigned long long)s->count, p->name, first, s->max);
 }
 
 static int check_replica(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
@@ -324,21 +320,40 @@ static uint64_t replica_bytes(const struct check *v)
     return bytes;
 }
 
+static int read_all(struct sl_run *r, struct check *v, struct sl_error *err)
+{
+    int code = sl_run_each(r, v->tensor_count, check_tensor, err);
+    r->check.bytes_read = atomic_load(&r->read_bytes);      /* replicas read some of it again */
+    if (!code && v->layout)
+        code = sl_run_each(r, v->layout->padding_count, check_padding, err);
+    if (code)
+        return code;
+    sl_run_phase(r, SL_PHASE_VERIFY, replica_bytes(v), v->replica_count);
+    return sl_run_each(r, v->replica_count, check_replica, err);
+}
+
+/* What shows when all weights are known. */
+static int judge_together(struct judge *j, struct sl_error *err)
+{
+    judge_paddings(j);
+    judge_bf16(j);
+    const int code = judge_outliers(j, err);
+    return code ? code : judge_identical(j, err);
+}
+
 static int body(struct sl_run *r, struct sl_error *err)
 {
     struct check *v = r->job;
     int code = SL_OK;
     sl_run_phase(r, SL_PHASE_VERIFY, r->check.bytes_total, v->tensor_count);
-    if (v->deep) {
-        code = sl_run_each(r, v->tensor_count, check_tensor, err);
-        r->check.bytes_read = atomic_load(&r->read_bytes);      /* replicas read some of it again */
-        if (!code) {
-            sl_run_phase(r, SL_PHASE_VERIFY, replica_bytes(v), v->replica_count);
-            code = sl_run_each(r, v->replica_count, check_replica, err);
-        }
-        if (!code)
-            code = sl_ckpt_unchanged(v->c, err);
-    }
+    judge_stages(&v->judge);
+    judge_leftovers(&v->judge);
+    if (v->deep)
+        code = read_all(r, v, err);
+    if (v->deep && !code)
+        code = judge_together(&v->judge, err);
+    if (!code)
+        judge_unchanged(&v->judge);
     sl_run_sum_up(r, v->tensor_count, r->check.bytes_total);
     return code ? code : finish(r, v, err);
 }
@@ -346,7 +361,7 @@ static int body(struct sl_run *r, struct sl_error *err)
 static void release(struct sl_run *r)
 {
     struct check *v = r->job;
-    pthread_mutex_destroy(&v->lock);
+    pthread_mutex_destroy(&v->judge.lock);
 }
 
 static int prepare(struct sl_run *r, struct check *v, uint64_t *largest, struct sl_error *err)
@@ -362,7 +377,10 @@ static int prepare(struct sl_run *r, struct check *v, uint64_t *largest, struct 
         r->check.bytes_total += t->bytes;
         *largest = sl_max_u64(*largest, 2 * t->bytes);
     }
-    return v->deep ? replicas_make(r, v, err) : SL_OK;
+    v->judge.tensors = v->tensors;
+    v->judge.count = v->tensor_count;
+    const int code = v->deep ? judge_prepare(&v->judge, &r->arena, err) : SL_OK;
+    return code || !v->deep ? code : replicas_make(r, v, err);
 }
 
 int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct sl_model *m, struct sl_problems *problems, bool deep,
@@ -377,12 +395,12 @@ int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct
         sl_run_free(r);
         return sl_fail_memory(err, sizeof *v);
     }
-    (void)m;
     v->c = c;
     v->layout = layout;
     v->problems = problems;
     v->deep = deep;
-    pthread_mutex_init(&v->lock, NULL);
+    v->judge = (struct judge){ .c = c, .layout = layout, .m = m, .problems = problems };
+    pthread_mutex_init(&v->judge.lock, NULL);
     r->job = v;
     r->body = body;
     r->release = release;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define LARGE_SHARE 16u                        /* tensors above 1/16 of a worker's share go first */
+#define AHEAD 2u                               /* pieces that the disk reads while one is worked on */
 
 /* ---- one tensor ---- */
 
@@ -81,6 +82,13 @@ static void write_behind(int fd, uint64_t offset, uint64_t len)
     sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
 }
 
+static void read_ahead(const struct convert *v, uint32_t target, uint64_t first, uint64_t count)
+{
+    const uint64_t all = v->p->targets[target].count;
+    if (first < all)
+        sl_gather_ahead(v->p, target, first, sl_min_u64(count, all - first));
+}
+
 static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target,
                         const struct sl_file *file, struct sl_error *err)
 {
@@ -94,6 +102,7 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
     for (uint64_t first = 0; first < t->count; first += piece) {
         const uint64_t n = sl_min_u64(piece, t->count - first), offset = t->offset + first * size;
         uint64_t read = 0;
+        read_ahead(v, target, first + AHEAD * piece, piece);
         int code = sl_run_step(r, err);
         if (!code)
             code = sl_gather(v->p, target, first, n, w->buffer, w->scratch, w->buffer_len, &read, err);
@@ -125,6 +134,10 @@ static int copy_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct
     if (code)
         return code;
     sl_worker_begin(w, SL_PHASE_COPY, t->name, t->bytes);
+    if (i + r->threads < v->p->target_count) {    /* about what this worker will take next */
+        const uint32_t next = v->order[i + r->threads];
+        read_ahead(v, next, 0, AHEAD * piece_of(&v->p->targets[next], w->buffer_len));
+    }
     bool whole = false;
     if (v->target.resumed && v->target.state.written[target])
         code = look_again(r, v, w, target, &file, &whole, err);

@@ -40,6 +40,35 @@ static int gather_copy(const struct sl_copy *copy, struct sl_fetch *f, int64_t f
     return code;
 }
 
+/* The storage that a part of a box lies in, from its first element to its last. */
+static void read_part_ahead(struct sl_ckpt *c, const struct sl_tensor *t, const struct sl_box *part)
+{
+    const int64_t size = (int64_t)sl_dtype_size(t->dtype);
+    int64_t last = 0;
+    for (uint32_t a = 0; a < part->ndim; a++)
+        last += (part->count[a] - 1) * part->from_step[a];
+    if (!part->row_major)
+        sl_ckpt_will_read(c, t, part->from * size, (uint64_t)((last + 1) * size));
+}
+
+void sl_gather_ahead(const struct sl_conversion *p, uint32_t target, uint64_t first, uint64_t count)
+{
+    const int64_t end = (int64_t)(first + count);
+    const size_t stop = first_copy_behind(p, target, end);
+    for (size_t i = p->target_first[target]; i < stop; i++) {
+        struct sl_box box, part;
+        if (p->copies[i].source == UINT32_MAX)
+            continue;
+        const struct sl_tensor *t = &p->source.tensors[p->copies[i].source];
+        if (sl_box_make(&p->copies[i], t, &box, NULL))
+            return;    /* sl_gather will say what is wrong */
+        uint64_t at = sl_box_before(&box, (int64_t)first);
+        const uint64_t behind = sl_box_before(&box, end);
+        while (sl_box_next(&box, &at, behind, &part))
+            read_part_ahead(p->ckpt, t, &part);
+    }
+}
+
 int sl_gather(const struct sl_conversion *p, uint32_t target, uint64_t first, uint64_t count,
               void *buf, void *scratch, size_t scratch_len, uint64_t *bytes_read, struct sl_error *err)
 {

@@ -35,6 +35,13 @@ static int fail_mismatch(struct sl_run *r, struct convert *v, struct sl_worker *
                    element, v->p->files[t->file].name, t->offset + element * sl_dtype_size(t->dtype));
 }
 
+/* The disk reads the next piece while this one is compared. */
+static void read_ahead(const struct sl_file *file, const struct sl_tensor *t, uint64_t done, uint64_t len)
+{
+    if (done < t->bytes)
+        sl_file_will_read(file, t->offset + done, sl_min_u64(len, t->bytes - done));
+}
+
 static uint64_t first_difference(const unsigned char *a, const unsigned char *b, size_t len, size_t size)
 {
     size_t i = 0;
@@ -65,6 +72,7 @@ static int compare_tensor(struct sl_run *r, struct convert *v, struct sl_worker 
         const uint64_t n = sl_min_u64(piece, t->count - first);
         const size_t len = (size_t)n * size;
         uint64_t read = 0;
+        read_ahead(file, t, (first + piece) * size, piece * size);
         int code = sl_run_step(r, err);
         if (!code)
             code = read_back(file, t->offset + first * size, back, len, err);
@@ -88,6 +96,7 @@ static int checksum_tensor(struct sl_run *r, struct convert *v, struct sl_worker
     XXH3_64bits_reset(w->hash);
     for (uint64_t done = 0; done < t->bytes;) {
         const size_t n = (size_t)sl_min_u64(t->bytes - done, w->buffer_len);
+        read_ahead(file, t, done + n, w->buffer_len);
         int code = sl_run_step(r, err);
         if (!code)
             code = read_back(file, t->offset + done, w->buffer, n, err);

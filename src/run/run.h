@@ -65,5 +65,7 @@ void sl_histogram_add(struct sl_histogram *h, enum sl_dtype dtype, const void *e
  * worker's second buffer. Reads are as few and as large as scratch allows. */
 int sl_gather(const struct sl_conversion *p, uint32_t target, uint64_t first, uint64_t count,
               void *buf, void *scratch, size_t scratch_len, uint64_t *bytes_read, struct sl_error *err);
+/* Tells the kernel that this range will be gathered soon. */
+void sl_gather_ahead(const struct sl_conversion *p, uint32_t target, uint64_t first, uint64_t count);
 
 #endif

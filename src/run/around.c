@@ -1,0 +1,214 @@
+/* around.c: what can be told of a checkpoint without its data: how layers are
+ * dealt to stages, what lies beside it, whether its files are still the same.
+ */
+#include "run/judge.h"
+
+#include "base/error.h"
+#include "base/io.h"
+#include "base/limits.h"
+#include "base/value.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- stages ----------------------------------------------------------------------------- */
+
+#define STAGES_SHOWN 16
+
+static bool all_ranks_read(const struct sl_ckpt *c)
+{
+    for (size_t i = 0; i < c->rank_count; i++)
+        if (c->ranks[i].status == SL_RANK_MISSING || c->ranks[i].status == SL_RANK_DAMAGED)
+            return false;
+    return c->rank_count > 0;
+}
+
+static int64_t arg_int(const struct sl_ckpt *c, const char *key)
+{
+    int64_t n = 0;
+    return sl_value_int(sl_value_get(c->args, key), &n) ? n : 0;
+}
+
+static bool arg_true(const struct sl_ckpt *c, const char *key)
+{
+    bool yes = false;
+    return sl_value_bool(sl_value_get(c->args, key), &yes) && yes;
+}
+
+/* Did args ask for stages of these lengths? layers: of all chunks of each stage.
+ * Source: Megatron-LM megatron/core/transformer/transformer_block.py (get_num_layers_to_build) */
+static const char *asked_for(const struct sl_ckpt *c, const int64_t *layers, int32_t pp)
+{
+    const struct sl_value *layout = sl_value_get(c->args, "pipeline_model_parallel_layout");
+    if (layout && layout->kind != SL_VALUE_NULL)
+        return "pipeline_model_parallel_layout";
+    const int64_t first = arg_int(c, "decoder_first_pipeline_num_layers"), last = arg_int(c, "decoder_last_pipeline_num_layers");
+    const bool embedding = arg_true(c, "account_for_embedding_in_pipeline_split"), loss = arg_true(c, "account_for_loss_in_pipeline_split");
+    if ((first && layers[0] != first) || (last && layers[pp - 1] != last) || (!first && !last && !embedding && !loss))
+        return NULL;
+    int64_t even = -1;
+    for (int32_t i = first ? 1 : 0; i < pp - (last ? 1 : 0); i++) {
+        const int64_t here = layers[i] + (i == 0 && embedding) + (i == pp - 1 && loss);
+        if (even >= 0 && here != even)
+            return NULL;
+        even = here;
+    }
+    return first ? "decoder_first_pipeline_num_layers" : last ? "decoder_last_pipeline_num_layers"
+         : embedding ? "account_for_embedding_in_pipeline_split" : "account_for_loss_in_pipeline_split";
+}
+
+static void tell_stages(struct judge *j, const int64_t *layers, int32_t pp)
+{
+    char list[STAGES_SHOWN * 12 + 8] = "", expected[160];
+    size_t len = 0;
+    for (int32_t i = 0; i < pp && i < STAGES_SHOWN; i++)
+        len += (size_t)snprintf(list + len, sizeof list - len, "%s%" PRId64, i ? ", " : "", layers[i]);
+    if (pp > STAGES_SHOWN)
+        snprintf(list + len, sizeof list - len, ", ..");
+    const char *why = asked_for(j->c, layers, pp);
+    snprintf(expected, sizeof expected, "%s%s", why ? "these lengths: args have " : "as many layers on every stage", why ? why : "");
+    const struct finding f = {
+        .code = "uneven-stages", .severity = j->c->args && !why ? AS_WARNING : AS_NOTE,
+        .more = { .expected = expected,
+                  .cause = why ? "the run was set up so" : "another tool dealt the layers out, or files of two cuts lie in one folder",
+                  .damage = "nothing as long as the number of layers is right: layers are numbered through all stages",
+                  .next = why ? "Nothing." : "Compare num_layers (inspect) with what the model should have; Megatron must be told the lengths to load it." } };
+    judge_tell(j, &f, "the %" PRId32 " pipeline stages hold %s layers", pp, list);
+}
+
+void judge_stages(struct judge *j)
+{
+    const int32_t pp = j->c->parallel.pp;
+    if (!j->m || pp < 2 || !all_ranks_read(j->c))
+        return;
+    int64_t *layers = calloc((size_t)pp, sizeof *layers);
+    bool uneven = false;
+    for (size_t i = 0; layers && i < j->m->stage_count; i++)
+        if (j->m->stages[i].pp >= 0 && j->m->stages[i].pp < pp)
+            layers[j->m->stages[i].pp] += j->m->stages[i].count;
+    for (int32_t i = 1; layers && i < pp; i++)
+        uneven = uneven || layers[i] != layers[0];
+    if (uneven)
+        tell_stages(j, layers, pp);
+    free(layers);
+}
+
+/* ---- left over ---------------------------------------------------------------------------- */
+
+#define LEFT_TOLD 4
+
+/* Names of run/target.h: length of DST in NAME, 0 when it is of none. */
+static size_t target_in(const char *name, const char **from)
+{
+    *from = name + (*name == '.');
+    const char *at = strstr(name, ".partial-");
+    if (!at)
+        at = strstr(name, ".old-");
+    if (at && strspn(strrchr(at, '-') + 1, "0123456789abcdef") == 8 && !strrchr(at, '-')[9] && at > *from)
+        return (size_t)(at - *from);
+    *from = name;
+    at = strstr(name, ".partial.journal");
+    return at && at > name && !at[strlen(".partial.journal")] ? (size_t)(at - name) : 0;
+}
+
+struct left { struct judge *j; struct sl_arena arena; size_t told; };
+
+static void tell_left(struct left *l, const char *folder, const char *name, const char *target, size_t len)
+{
+    char where[1024], next[1280], expected[600];
+    if (l->told++ >= LEFT_TOLD)
+        return;
+    snprintf(where, sizeof where, "%s/%s", folder, name);
+    snprintf(expected, sizeof expected, "nothing of that name once a conversion to %.*s is done", (int)len, target);
+    snprintf(next, sizeof next, "Go on: the same shardlens convert command to %s/%.*s with --resume. Give it up: remove all that is named"
+             " %.*s.partial* there.", folder, (int)len, target, (int)len, target);
+    const struct finding f = {
+        .code = "leftover", .where = where,
+        .more = { .expected = expected, .cause = "a conversion that was interrupted, or one that is running now",
+                  .damage = "nothing here: it takes space, and the target is not whole before it is renamed", .next = next } };
+    judge_tell(l->j, &f, "part of a conversion to %.*s that is not finished", (int)len, target);
+}
+
+/* "llama", "llama-hf", "llama.bin" of "llama", and not "llama2" */
+static bool belongs(const char *target, const char *to)
+{
+    const size_t len = strlen(to);
+    return !len || (!strncmp(target, to, len) && !isalnum((unsigned char)target[len]));
+}
+
+/* What lies in a folder. Of several names of one target only the first is told. of: the name
+ * that targets belong to, "" any. */
+static void look_into(struct left *l, const char *folder, const char *of)
+{
+    const char *const *names;
+    const char *last = "";
+    size_t count = 0, last_len = 0;
+    if (sl_folder_list(folder, SL_LIMIT_FOLDER_ENTRIES, &l->arena, &names, &count, NULL))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        const char *target;
+        const size_t len = target_in(names[i], &target);
+        if (!len || !belongs(target, of) || (len == last_len && !strncmp(target, last, len)))
+            continue;
+        tell_left(l, folder, names[i], target, len);
+        last = target;
+        last_len = len;
+    }
+}
+
+/* The opened thing is itself the unfinished target. */
+static void look_at_itself(struct left *l, const char *name)
+{
+    const char *target;
+    const size_t len = target_in(name, &target);
+    if (!len || strstr(name, ".old-"))
+        return;
+    char expected[300];
+    snprintf(expected, sizeof expected, "%.*s, which it is renamed to when all of it is written and proved", (int)len, target);
+    const struct finding f = {
+        .code = "leftover", .where = name, .severity = AS_WARNING,
+        .more = { .expected = expected, .cause = "a conversion that was interrupted, or one that is running now",
+                  .damage = "tensors may still be zeros, in files of full length",
+                  .next = "Give the same shardlens convert command with --resume, and open its target." } };
+    judge_tell(l->j, &f, "this is the unfinished target of a conversion");
+}
+
+void judge_leftovers(struct judge *j)
+{
+    struct left l = { .j = j };
+    char *path = realpath(j->c->path, NULL), *folder = realpath(j->c->folder, NULL);
+    char *name = path ? strrchr(path, '/') : NULL;
+    if (path && sl_path_is_folder(path))
+        look_into(&l, path, "");
+    if (folder && path && strcmp(folder, path) && !strncmp(folder, path, strlen(path)))
+        look_into(&l, folder, "");
+    if (name && name[1]) {
+        *name = '\0';
+        look_at_itself(&l, name + 1);
+        look_into(&l, *path ? path : "/", name + 1);
+    }
+    if (l.told > LEFT_TOLD)
+        judge_tell(j, &(struct finding){ .code = "leftover" }, "%zu more parts of unfinished conversions", l.told - LEFT_TOLD);
+    sl_arena_free(&l.arena);
+    free(folder);
+    free(path);
+}
+
+/* ---- files that changed ---------------------------------------------------------------------- */
+
+void judge_unchanged(struct judge *j)
+{
+    struct sl_error err = { 0 };
+    if (!sl_ckpt_unchanged(j->c, &err))
+        return;
+    const struct finding f = {
+        .code = "source-changed", .where = err.where,
+        .more = { .expected = "files that nobody writes to while they are read",
+                  .cause = "a save, copy or download is still going on",
+                  .damage = "what is told here may be of the file before or after the change",
+                  .next = "Wait until nothing writes to the checkpoint, then check again." } };
+    judge_tell(j, &f, "%s", err.message);
+}
