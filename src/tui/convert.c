@@ -427,7 +427,7 @@ static void draw(struct app *app, struct pane p)
     pane_take(&p, draw_status(app, status));
     if (wide) {
         struct pane top = pane_take(&p, p.rows);
-        int left = top.cols * 61 / 100;
+        int left = top.cols * 64 / 100;
         struct pane box = pane_box(pane_part(top, 0, 0, top.rows, left), "choose");
         draw_fields(app, pane_take(&box, FIELD_COUNT));
         pane_wrap(box, 1, 2, STYLE_DIM, fields[app->convert.list.selected].help);
