@@ -126,9 +126,11 @@ test: deps
 
 SANITIZE = -O1 -g -fno-omit-frame-pointer
 asan:
-	$(Q)$(SUBMAKE) OUT=build-asan CFLAGS="$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined" check
+	$(Q)SHARDLENS_TEST_SECONDS=1200 $(SUBMAKE) OUT=build-asan CFLAGS="$(SANITIZE) -fsanitize=address,undefined -fno-sanitize-recover=undefined" check
 tsan:
-	$(Q)$(SUBMAKE) OUT=build-tsan CFLAGS="$(SANITIZE) -fsanitize=thread" test-base test-run test-api
+	$(Q)$(SUBMAKE) OUT=build-tsan CFLAGS="$(SANITIZE) -fsanitize=thread" tsan-run
+tsan-run: $(TESTS_base) $(TESTS_run) $(TESTS_api)
+	$(Q)TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp SHARDLENS_TEST_SECONDS=1200 sh tests/run.sh $^
 
 KILLS ?= 400
 torture: $(OUT)/tests/cli/test_kill
@@ -213,7 +215,7 @@ clean:
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check test asan tsan torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs deps \
+.PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs deps \
         install uninstall clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:
