@@ -95,7 +95,8 @@ const struct sl_problem_code sl_problem_table[] = {
       "The embedding belongs to the first pipeline stage, the final norm to the last.",
       "Look whether rank folders were renamed or swapped.", E },
     { "shards-identical", "Two shards of a split tensor hold the same bytes",
-      "Different ranks hold different parts; equal bytes mean that one file was copied over another.",
+      "Different ranks hold different parts; equal bytes mean that one file was copied over another. An error when that is so for "
+      "all shards of the rank.",
       "Compare the files named and copy the right one again.", W },
     { "replica-differs", "A replicated tensor differs between ranks",
       "Norms, routers and biases of row-parallel layers are the same on every tensor parallel rank, and all but experts on "
@@ -148,18 +149,27 @@ const struct sl_problem_code sl_problem_table[] = {
     { "padding", "Vocabulary rows beyond the true size",
       "They are padding of Megatron's and hold no tokens.", "Nothing: they are left out of a Hugging Face target.", N },
     { "padding-not-constant", "Padding rows hold different values",
-      "Rows beyond the true vocabulary are usually zero or all the same; these differ, so the true vocabulary may be larger.",
-      "Look whether vocab_size is right.", W },
+      "Rows beyond the true vocabulary are zero, all the same, or what they were at random when training began; different "
+      "ones may also be tokens of a vocabulary that is larger than is said.",
+      "Look whether vocab_size is right.", N },
     { "uneven-stages", "Pipeline stages hold different numbers of layers",
-      "That is allowed.", "Nothing.", N },
+      "That is allowed, and a note where args ask for it. Where args say nothing of it, it is a warning.",
+      "Nothing, if it is meant so; Megatron must be told the lengths to load it.", N },
 
     /* values */
     { "nan", "NaN values", "The tensor holds values that are not numbers.", "The training run diverged or the data is damaged; use an earlier iteration.", E },
     { "inf", "Infinite values", "The tensor holds infinities.", "An overflow in training or in a cast; use an earlier iteration.", E },
-    { "all-zero", "A weight is all zeros", "Every element is zero.", "Fine for a bias that was never trained; else the tensor was never written.", W },
-    { "constant", "A weight is constant", "Every element has the same value.", "Fine for norms that were never trained; else the tensor was never written.", N },
+    { "all-zero", "A weight is all zeros", "Every element is zero. For a bias, and a norm whose weight is added to one, that is only a note.",
+      "Fine for a bias that was never trained; else the tensor was never written.", W },
+    { "constant", "A weight is constant", "Every element has the same value. For a matrix that is a warning.",
+      "Fine for norms that were never trained; else the tensor was never written.", N },
     { "outlier", "A weight is much larger or smaller than its siblings",
-      "Its root mean square is far from that of the same tensor in other layers.", "Look at it with show.", W },
+      "Its root mean square is more than 20 times (a vector's: 100 times) the median of the same tensor in the other layers, or "
+      "less than that part of it. Told of models with four layers or more.",
+      "Look at it with show.", W },
+    { "bf16-in-fp32", "fp32 tensors hold only bf16 values",
+      "The lower 16 bits of all their elements are zero: the weights were bf16 once.",
+      "Convert with --dtype bf16 to halve the size; not one value changes.", N },
 
     /* Hugging Face, safetensors */
     { "hf-missing-file", "A shard file of the index is missing",
@@ -179,7 +189,9 @@ const struct sl_problem_code sl_problem_table[] = {
 
     /* the other side */
     { "leftover", "Left over from an interrupted run",
-      "A partial target of an earlier conversion lies beside the checkpoint.", "Go on with --resume, or remove it.", N },
+      "A partial target or journal of a conversion lies in the checkpoint's folder, or beside it under its name. A warning when it "
+      "is itself what was opened.",
+      "Go on with --resume, or remove it.", N },
     { "unsupported", "Understood, but not supported", "This version does not convert this.", "See the message.", W },
 };
 const size_t sl_problem_table_count = sizeof sl_problem_table / sizeof *sl_problem_table;
