@@ -173,6 +173,9 @@ struct sl_moe {
     const char *expert_layout;      /* local_experts | grouped | te_grouped | block_ffn */
     const int32_t *layers;          /* global indices of MoE layers */
     size_t layer_count;
+    uint64_t expert_params;         /* elements of all experts, 0: not known */
+    uint64_t active_params;         /* elements that one token meets: all but the experts it does not go to;
+                                       0: not known */
 };
 
 /* Numbers about the elements of one tensor, in double, NaN and Inf left out of

@@ -100,6 +100,15 @@ static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info
     problems_text(b, info->problems, info->problem_count);
 }
 
+static void number_or_null(struct sl_json *j, const char *key, bool known, int64_t value)
+{
+    sl_json_key(j, key);
+    if (known)
+        sl_json_int(j, value);
+    else
+        sl_json_null(j);
+}
+
 static void moe_json(struct sl_json *j, const struct sl_moe *moe)
 {
     sl_json_key(j, "moe");
@@ -117,6 +126,8 @@ static void moe_json(struct sl_json *j, const struct sl_moe *moe)
     sl_json_array_end(j);
     sl_json_kint(j, "shared_experts", moe->shared_experts);
     sl_json_kstr(j, "expert_layout", moe->expert_layout);
+    number_or_null(j, "expert_params", moe->expert_params > 0, (int64_t)moe->expert_params);
+    number_or_null(j, "active_params", moe->active_params > 0, (int64_t)moe->active_params);
     sl_json_object_end(j);
 }
 
@@ -146,15 +157,6 @@ static void ranks_json(struct sl_json *j, const struct sl_checkpoint_info *info)
         sl_json_object_end(j);
     }
     sl_json_array_end(j);
-}
-
-static void number_or_null(struct sl_json *j, const char *key, bool known, int64_t value)
-{
-    sl_json_key(j, key);
-    if (known)
-        sl_json_int(j, value);
-    else
-        sl_json_null(j);
 }
 
 /* Keys that scripts may rely on: null where the checkpoint does not tell. */

@@ -54,6 +54,18 @@ static const struct sl_value *dtype_value(struct sl_arena *arena, enum sl_dtype 
     return v;
 }
 
+/* The fewest data parallel ranks that let all expert ranks exist: they are made of the same processes.
+ * Source: Megatron-LM megatron/core/parallel_state.py (initialize_model_parallel) */
+static int64_t data_parallel(const struct building *b)
+{
+    const struct sl_parallel *p = &b->run->parallel;
+    const int64_t experts = b->m->moe ? (int64_t)p->etp * p->ep : 1;
+    int64_t dp = 1;
+    while (dp < experts && dp * p->tp % experts)
+        dp++;
+    return dp;
+}
+
 /* Numbers of the run by the name the table gives them. */
 static const struct sl_value *run_value(const struct building *b, const char *name)
 {
@@ -65,12 +77,13 @@ static const struct sl_value *run_value(const struct building *b, const char *na
         { "vocab_divisor", true, r->vocab_divisor },
         { "tp", true, p->tp }, { "pp", true, p->pp }, { "vpp", p->vpp > 1, p->vpp },
         { "ep", true, p->ep }, { "etp", true, p->etp },
-        { "world", true, (int64_t)p->tp * p->pp },
+        { "world", true, (int64_t)p->tp * p->pp * data_parallel(b) }, { "dp", true, data_parallel(b) },
         { "iteration", true, r->iteration },
         { "zero", true, 0 }, { "one", true, 1 }, { "none", false, 0 },
     };
     const struct { const char *name; bool value; } truths[] = {
         { "yes", true }, { "no", false }, { "bf16", r->dtype == SL_BF16 }, { "fp16", r->dtype == SL_F16 },
+        { "grouped_gemm", b->m->moe && r->experts && strstr(r->experts, "grouped") },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!strcmp(numbers[i].name, name))

@@ -17,6 +17,7 @@ struct sl_megatron_run {
     int64_t iteration;
     const char *pp_layout;               /* pipeline_model_parallel_layout, NULL when even */
     const char *spec;                    /* "te", "local" */
+    const char *experts;                 /* "te_grouped", "grouped", "local_experts", NULL */
 };
 
 /* A DICT of type argparse.Namespace, in the arena. source: args of the source, whose other

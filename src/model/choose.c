@@ -48,7 +48,8 @@ static bool row_matches(const struct sl_detector *d, const struct sl_model_row *
     int64_t layers, hidden;
     if (row->nominal || !sl_said_int(d, "num_layers", SL_BY_TENSORS, &layers) || layers != row->layers
         || !sl_said_int(d, "hidden_size", SL_BY_TENSORS, &hidden) || hidden != row->hidden
-        || !size_equals(d, "ffn_hidden_size", row->ffn) || !size_equals(d, "num_experts", row->experts))
+        || !size_equals(d, "ffn_hidden_size", row->ffn) || !size_equals(d, "num_experts", row->experts)
+        || !size_equals(d, "moe_ffn_hidden_size", sl_model_row_facts(row)->moe_ffn))
         return false;
     if (!sl_flags_hold(d, sl_model_row_facts(row)->flags))
         return false;
@@ -400,7 +401,7 @@ int sl_family_choose(struct sl_detector *d)
     if (d->stated)
         return take_stated(d);
     const struct ballot b = d->row ? (struct ballot){NULL, 0, 0, 0} : count_votes(d);
-    if (!b.best)
+    if (!b.best || b.weight < 0)                 /* none, or more speaks against the best than for it */
         return no_family(d);
     const bool ahead = b.weight >= b.next + LEAD;
     m->family = b.best;

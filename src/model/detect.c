@@ -105,31 +105,92 @@ static size_t without_doubles(int32_t *layers, size_t count)
     return kept;
 }
 
+/* Layers with experts, by their global numbers. Of a stage that can't be read nothing is known; its layers are taken
+ * for such: a model whose first layers alone are dense has them in the first stage. */
+static int list_moe_layers(struct sl_detector *d, int32_t **layers, size_t *count)
+{
+    const struct sl_model *m = d->m;
+    uint64_t room = d->seen.moe_layer_count;
+    for (size_t i = 0; i < m->stage_count; i++)
+        room += d->seen.stage_read[m->stages[i].pp] ? 0 : (uint64_t)m->stages[i].count;
+    *count = 0;
+    *layers = SL_ARENA_NEW(&d->m->arena, int32_t, room);
+    if (!*layers)
+        return sl_fail_memory(d->err, room);
+    for (size_t i = 0; i < d->seen.moe_layer_count; i++) {
+        const int32_t *at = d->seen.moe_layers + 3 * i;
+        (*layers)[(*count)++] = sl_model_layer(m, at[0], at[1], at[2]);
+    }
+    for (size_t i = 0; i < m->stage_count; i++)
+        for (int32_t k = 0; k < m->stages[i].count && !d->seen.stage_read[m->stages[i].pp]; k++)
+            (*layers)[(*count)++] = m->stages[i].first + k;
+    *count = without_doubles(*layers, *count);
+    return SL_OK;
+}
+
+static const struct sl_value *list_of(struct sl_arena *arena, const int64_t *numbers, size_t count)
+{
+    struct sl_value *list = sl_value_new_null(arena);
+    const struct sl_value **items = SL_ARENA_NEW(arena, const struct sl_value *, count);
+    if (!list || !items)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (!(items[i] = sl_value_new_int(arena, numbers[i])))
+            return NULL;
+    list->kind = SL_VALUE_LIST;
+    list->items = items;
+    list->len = count;
+    return list;
+}
+
+/* The layers that are dense among those with experts, as both sides write it: mlp_only_layers lists them,
+ * moe_layer_freq is 1 or a list with a one for each layer that has experts
+ * (Megatron-LM megatron/core/models/gpt/gpt_layer_specs.py, get_gpt_decoder_layer_specs). */
+static int say_dense_layers(struct sl_detector *d)
+{
+    struct sl_arena *arena = &d->m->arena;
+    int64_t layers = 0;
+    if (!sl_known_int(d, "num_layers", &layers) || layers <= 0 || layers > 100000)
+        return SL_OK;
+    int64_t *freq = SL_ARENA_NEW(arena, int64_t, (uint64_t)layers), *dense = SL_ARENA_NEW(arena, int64_t, (uint64_t)layers);
+    size_t count = 0;
+    if (!freq || !dense)
+        return sl_fail_memory(d->err, (uint64_t)layers);
+    for (size_t i = 0; i < d->moe->layer_count; i++)
+        if (d->moe->layers[i] >= 0 && d->moe->layers[i] < layers)
+            freq[d->moe->layers[i]] = 1;
+    for (int64_t i = 0; i < layers; i++)
+        if (!freq[i])
+            dense[count++] = i;
+    int code = sl_say(d, "mlp_only_layers", SL_BY_TENSORS, list_of(arena, dense, count));
+    code = code ? code : sl_say(d, "moe_layer_freq", SL_BY_TENSORS,
+                                count ? list_of(arena, freq, (size_t)layers) : sl_value_new_int(arena, 1));
+    return code || !count ? code : sl_set_flag(d, "dense_layers");
+}
+
 static int find_experts(struct sl_detector *d)
 {
     struct sl_model *m = d->m;
     int64_t experts = 0, topk = 0;
+    int32_t *layers;
+    size_t count;
     if (!sl_has_flag(d, "moe") && !sl_has_flag(d, "block_ffn"))
         return SL_OK;
     struct sl_moe *moe = SL_ARENA_NEW(&m->arena, struct sl_moe, 1);
-    int32_t *layers = SL_ARENA_NEW(&m->arena, int32_t, d->seen.moe_layer_count);
-    if (!moe || !layers)
-        return sl_fail_memory(d->err, 0);
-    for (size_t i = 0; i < d->seen.moe_layer_count; i++) {
-        const int32_t *at = d->seen.moe_layers + 3 * i;
-        layers[i] = sl_model_layer(m, at[0], at[1], at[2]);
-    }
+    int code = moe ? list_moe_layers(d, &layers, &count) : sl_fail_memory(d->err, 0);
+    if (code)
+        return code;
     (void)sl_known_int(d, "num_experts", &experts);
     (void)sl_known_int(d, "moe_router_topk", &topk);
-    moe->num_experts = experts < INT32_MAX ? (int32_t)experts : 0;
-    moe->topk = topk < INT32_MAX ? (int32_t)topk : 0;
+    moe->num_experts = experts > 0 && experts < INT32_MAX ? (int32_t)experts : 0;
+    moe->topk = topk > 0 && topk < INT32_MAX ? (int32_t)topk : 0;
     moe->shared_experts = sl_has_flag(d, "shared_experts");
     moe->expert_layout = sl_has_flag(d, "block_ffn") ? "block_ffn" : sl_has_flag(d, "te_grouped") ? "te_grouped"
                        : sl_has_flag(d, "grouped") ? "grouped" : "local_experts";
     moe->layers = layers;
-    moe->layer_count = without_doubles(layers, d->seen.moe_layer_count);
-    m->moe = moe;
-    return SL_OK;
+    moe->layer_count = count;
+    m->moe = d->moe = moe;
+    return say_dense_layers(d);
 }
 
 /* ---- name and size ------------------------------------------------------- */
@@ -175,25 +236,68 @@ static bool param_count(const struct sl_model *m, const struct sl_param_rule *p,
     return true;
 }
 
-/* All weights once; 0 when a size is not known. */
-static uint64_t count_params(const struct sl_model *m)
+struct layer_flags { const struct sl_model *m; bool moe_layer; };
+
+static bool layer_flag(void *arg, const char *flag, size_t len)
 {
-    int64_t layers = 0, experts = 1;
-    uint64_t sum = 0;
+    const struct layer_flags *f = arg;
+    char name[64];
+    if (len == 9 && !memcmp(flag, "moe_layer", 9))
+        return f->moe_layer;
+    if (len >= sizeof name)
+        return false;
+    memcpy(name, flag, len);
+    name[len] = '\0';
+    return sl_model_flag(f->m, name);
+}
+
+static bool holds_in(const struct sl_model *m, const char *when, bool moe_layer)
+{
+    struct layer_flags f = {m, moe_layer};
+    bool holds = true;
+    return !when || (!sl_condition(when, layer_flag, &f, &holds, NULL) && holds);
+}
+
+/* How many layers have a param; 1 for one that is of no layer. */
+static uint64_t layers_with(const struct sl_model *m, const struct sl_param_rule *p)
+{
+    int64_t layers = 0;
+    if (!strstr(p->name, "{layer}"))
+        return holds_in(m, p->when, false);
     (void)sl_model_int(m, "num_layers", &layers);
-    (void)sl_model_int(m, "num_experts", &experts);
+    const uint64_t all = layers > 0 ? (uint64_t)layers : 0, moe = m->moe ? m->moe->layer_count : 0;
+    return (holds_in(m, p->when, true) ? moe : 0) + (holds_in(m, p->when, false) && all > moe ? all - moe : 0);
+}
+
+/* All weights once, of `experts` experts a layer; 0 when a size is not known. *in_experts: those in experts. */
+static uint64_t count_params(const struct sl_model *m, uint64_t experts, uint64_t *in_experts)
+{
+    uint64_t sum = 0;
+    *in_experts = 0;
     for (size_t i = 0; m->family && i < m->family->param_count; i++) {
         const struct sl_param_rule *p = &m->family->params[i];
+        const bool expert = strstr(p->name, "{expert}");
+        const uint64_t layers = layers_with(m, p);
         uint64_t one;
-        if (!sl_model_when(m, p->when))
+        if (!layers)
             continue;
-        if (!param_count(m, p, &one)
-            || (strstr(p->name, "{layer}") && !sl_mul_u64(one, (uint64_t)layers, &one))
-            || (strstr(p->name, "{expert}") && !sl_mul_u64(one, (uint64_t)experts, &one))
+        if (!param_count(m, p, &one) || !sl_mul_u64(one, layers, &one) || (expert && !sl_mul_u64(one, experts, &one))
             || !sl_add_u64(sum, one, &sum))
             return 0;
+        *in_experts += expert ? one : 0;
     }
     return sum;
+}
+
+/* Weights in all, those of experts, and those that one token meets. */
+static void count_all(struct sl_detector *d, const struct sl_model *m)
+{
+    uint64_t in_experts, ignored;
+    d->m->params = count_params(m, d->moe ? (uint64_t)d->moe->num_experts : 1, &in_experts);
+    if (!d->moe || !d->m->params)
+        return;
+    d->moe->expert_params = in_experts;
+    d->moe->active_params = d->moe->topk ? count_params(m, (uint64_t)d->moe->topk, &ignored) : 0;
 }
 
 /* The sum does not depend on how the rows of q and k are cut into heads: where that is not
@@ -216,7 +320,7 @@ static int count_params_anyway(struct sl_detector *d)
     guess.config = config;
     guess.config_count += 3;
     guess.missing = NULL;
-    d->m->params = count_params(&guess);
+    count_all(d, &guess);
     return SL_OK;
 }
 
@@ -243,19 +347,19 @@ static int detect(struct sl_detector *d)
         return code;
     find_spelling(d);
     code = sl_shape_solve(d);
+    code = code ? code : find_experts(d);
     code = code ? code : flags_of_sizes(d);
     code = code ? code : sl_vocab_solve(d);
     code = code ? code : sl_settings_finish(d);
     code = code ? code : tell_layout(d);
     code = code ? code : sl_family_choose(d);
-    code = code ? code : find_experts(d);
     code = code ? code : find_name(d);
     m->flags = d->seen.flags;
     m->flag_count = d->seen.flag_count;
     if (!code && m->missing)
         return count_params_anyway(d);
     if (!code)
-        m->params = count_params(m);
+        count_all(d, m);
     return code;
 }
 

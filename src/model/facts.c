@@ -94,7 +94,7 @@ static void read_names(const struct sl_value *rows)
     table.names = names;
 }
 
-/* "!untie_embeddings_and_output_weights", "num_query_groups?group_query_attention" */
+/* "!untie_embeddings_and_output_weights", "num_query_groups?group_query_attention", "!norm_topk_prob" */
 static void read_source(const char *text, struct sl_setting_source *s)
 {
     const char *condition = strchr(text, '?');
@@ -110,7 +110,7 @@ static void read_setting(const struct sl_value *row, struct sl_setting_rule *s)
 {
     const struct sl_value *args = sl_value_get(row, "args"), *hf = sl_value_get(row, "hf");
     struct sl_setting_source *sources = SL_ARENA_NEW(&table_arena, struct sl_setting_source, list_len(args));
-    const char **names = SL_ARENA_NEW(&table_arena, const char *, list_len(hf));
+    struct sl_setting_source *names = SL_ARENA_NEW(&table_arena, struct sl_setting_source, list_len(hf));
     if (!sources || !names)
         return;
     s->key = text_of(row, "key");
@@ -119,7 +119,7 @@ static void read_setting(const struct sl_value *row, struct sl_setting_rule *s)
     for (; s->arg_count < list_len(args); s->arg_count++)
         read_source(sl_value_str(args->items[s->arg_count]), &sources[s->arg_count]);
     for (; s->hf_count < list_len(hf); s->hf_count++)
-        names[s->hf_count] = sl_value_str(hf->items[s->hf_count]);
+        read_source(sl_value_str(hf->items[s->hf_count]), &names[s->hf_count]);
     s->args = sources;
     s->hf = names;
 }
@@ -178,8 +178,10 @@ static bool rule_has(const struct sl_setting_rule *rule, const char *name, bool 
             return true;
         }
     for (size_t i = 0; i < rule->hf_count; i++)
-        if (!strcmp(rule->hf[i], name))
+        if (!strcmp(rule->hf[i].name, name)) {
+            *invert = rule->hf[i].invert;
             return true;
+        }
     return false;
 }
 
@@ -205,7 +207,7 @@ const char *sl_setting_nearest(const char *name)
         const struct sl_setting_rule *rule = &f->settings[i];
         for (size_t k = 0; k < 1 + rule->arg_count + rule->hf_count; k++) {
             const char *word = !k ? rule->key : k <= rule->arg_count ? rule->args[k - 1].name
-                                                                     : rule->hf[k - 1 - rule->arg_count];
+                                                                     : rule->hf[k - 1 - rule->arg_count].name;
             const unsigned far = sl_text_distance(name, word);
             if (far < least)
                 least = far, best = word;

@@ -35,7 +35,7 @@ struct sl_setting_rule {
     const char *key;
     enum sl_number_kind kind;
     const struct sl_setting_source *args; size_t arg_count;
-    const char *const *hf;                size_t hf_count;
+    const struct sl_setting_source *hf;   size_t hf_count;
 };
 struct sl_flag_rule { const char *key; const struct sl_value *is, *is_not; const char *flag; };
 struct sl_looks_rule { const char *when, *says; };
@@ -103,6 +103,7 @@ struct sl_detector {
     const struct sl_model_row **exact;   /* published rows of this shape */
     size_t exact_count;
     bool exact_vocab;                    /* and of this vocabulary */
+    struct sl_moe *moe;                  /* m->moe, while it is filled in */
     int64_t qd, kvd;                     /* rows of all query heads, of all key heads; 0 unknown */
     const char *vocab_from;              /* who said m->vocab, NULL */
 };

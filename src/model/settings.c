@@ -200,10 +200,10 @@ static int take_hf(struct sl_detector *d, const struct sl_value *config, enum sl
     for (size_t i = 0; i < f->setting_count; i++) {
         const struct sl_setting_rule *rule = &f->settings[i];
         for (size_t k = 0; k < rule->hf_count; k++) {
-            const struct sl_value *v = hf_value(config, rule->hf[k]);
+            const struct sl_value *v = hf_value(config, rule->hf[k].name);
             if (is_null(v) || !sl_kind_fits(rule->kind, v))
                 continue;
-            const int code = sl_say(d, rule->key, by, v);
+            const int code = say_source(d, rule, rule->hf[k].invert, v, by);
             if (code)
                 return code;
             break;
@@ -337,7 +337,7 @@ static bool is_size(const char *key)
 {
     static const char *const sizes[] = {"num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads",
                                         "num_query_groups", "kv_channels", "vocab_size", "padded_vocab_size", "num_experts",
-                                        "tie_embeddings"};
+                                        "moe_ffn_hidden_size", "tie_embeddings"};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!strcmp(sizes[i], key))
             return true;

@@ -106,19 +106,22 @@ static int take_fact(struct sl_detector *d, const char *fact, const char *key)
     return sl_seen_fact(&d->seen, fact, &value) ? sl_say_int(d, key, SL_BY_TENSORS, value) : SL_OK;
 }
 
-static int solve_gate(struct sl_detector *d)
+/* An MLP, or the experts: the facts of its gate, of gate and up in one, and of its width. */
+struct gate_facts { const char *gate, *both, *width, *where, *what; };
+
+static int solve_gate(struct sl_detector *d, const struct gate_facts *f)
 {
     int64_t rows, ffn;
-    if (sl_seen_fact(&d->seen, "gate_rows", &rows))
+    if (sl_seen_fact(&d->seen, f->gate, &rows))
         return sl_set_flag(d, "gated");
-    if (!sl_seen_fact(&d->seen, "fc1_rows", &rows) || !sl_seen_fact(&d->seen, "ffn_hidden_size", &ffn))
+    if (!sl_seen_fact(&d->seen, f->both, &rows) || !sl_seen_fact(&d->seen, f->width, &ffn))
         return SL_OK;
     if (rows % 2 == 0 && rows / 2 == ffn)
         return sl_set_flag(d, "gated");
     if (rows != ffn)
-        sl_problem_add(&d->m->problems, "shape-unexpected", "linear_fc1", NULL,
-                       "the first MLP matrix has %lld rows, the second %lld columns; as many rows as columns are expected,"
-                       " or with a gate twice as many", (long long)rows, (long long)ffn);
+        sl_problem_add(&d->m->problems, "shape-unexpected", f->where, NULL,
+                       "the first matrix of %s has %lld rows, the second %lld columns; as many rows as columns are expected,"
+                       " or with a gate twice as many", f->what, (long long)rows, (long long)ffn);
     return SL_OK;
 }
 
@@ -143,15 +146,39 @@ static void solve_rows(struct sl_detector *d)
                        " that leaves no equal number of rows for keys and values", (long long)qkv, (long long)q);
 }
 
+/* Experts of one array, transposed: weight2 has local experts times rows of one shard.
+ * Source: Megatron-LM megatron/core/transformer/moe/experts.py (GroupedMLP). That it is gated no shape tells;
+ * args do. */
+static int solve_grouped(struct sl_detector *d)
+{
+    const struct sl_parallel *p = &d->c->parallel;
+    int64_t experts, rows = 0;
+    bool gated = false;
+    if (!sl_has_flag(d, "grouped") || !sl_said_int(d, "num_experts", SL_BY_TENSORS, &experts) || experts <= 0)
+        return SL_OK;
+    for (size_t i = 0; i < d->c->tensor_count && !rows; i++)
+        if (d->c->tensors[i].name && d->c->tensors[i].ndim == 2 && sl_text_ends(d->c->tensors[i].name, ".mlp.experts.weight2"))
+            rows = d->c->tensors[i].shape[0];
+    if (!rows || !sl_mul_i64(rows, p->ep, &rows) || !sl_mul_i64(rows, p->etp, &rows) || rows % experts)
+        return SL_OK;
+    enum sl_said_by by;
+    int code = sl_say_int(d, "moe_ffn_hidden_size", SL_BY_TENSORS, rows / experts);
+    return !code && sl_value_bool(sl_known(d, "swiglu", &by), &gated) && gated ? sl_set_flag(d, "gated") : code;
+}
+
 static int solve_sizes(struct sl_detector *d)
 {
+    static const struct gate_facts dense = {"gate_rows", "fc1_rows", "ffn_hidden_size", "linear_fc1", "the MLP"};
+    static const struct gate_facts experts = {"moe_gate_rows", "moe_fc1_rows", "moe_ffn_hidden_size", "experts", "an expert"};
     int code = take_fact(d, "hidden_size", "hidden_size");
-    if (!code && !sl_has_flag(d, "moe"))
-        code = take_fact(d, "ffn_hidden_size", "ffn_hidden_size");
+    code = code ? code : take_fact(d, "ffn_hidden_size", "ffn_hidden_size");
+    code = code ? code : take_fact(d, "moe_ffn_hidden_size", "moe_ffn_hidden_size");
     code = code ? code : take_fact(d, "num_experts", "num_experts");
+    code = code ? code : solve_grouped(d);
     code = code ? code : take_fact(d, "head_rows", "padded_vocab_size");
     code = code ? code : take_fact(d, "vocab_rows", "padded_vocab_size");
-    code = code ? code : solve_gate(d);
+    code = code ? code : solve_gate(d, &dense);
+    code = code ? code : solve_gate(d, &experts);
     solve_rows(d);
     return code;
 }
@@ -327,6 +354,17 @@ static int ask_database(struct sl_detector *d)
     return sl_say_int(d, "kv_channels", SL_BY_DATABASE, d->exact[0]->head_dim);
 }
 
+/* Nor do shapes tell how many experts a token goes to. */
+static int ask_database_topk(struct sl_detector *d)
+{
+    if (!d->exact_count || !d->exact_vocab || !d->exact[0]->topk)
+        return SL_OK;
+    for (size_t i = 1; i < d->exact_count; i++)
+        if (d->exact[i]->topk != d->exact[0]->topk)
+            return SL_OK;
+    return sl_say_int(d, "moe_router_topk", SL_BY_DATABASE, d->exact[0]->topk);
+}
+
 static void remark_database(struct sl_detector *d, struct heads h)
 {
     sl_problem_add(&d->m->problems, "head-size-unknown", "", NULL,
@@ -471,7 +509,8 @@ static int compare_size(struct sl_detector *d, const char *key)
 
 static int compare_sizes(struct sl_detector *d)
 {
-    static const char *const keys[] = {"num_layers", "hidden_size", "ffn_hidden_size", "padded_vocab_size", "num_experts"};
+    static const char *const keys[] = {"num_layers", "hidden_size", "ffn_hidden_size", "padded_vocab_size", "num_experts",
+                                       "moe_ffn_hidden_size"};
     int code = SL_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !code; i++)
         code = compare_size(d, keys[i]);
@@ -553,6 +592,7 @@ int sl_shape_solve(struct sl_detector *d)
     compare_flags(d);
     code = sl_rows_match(d);
     code = code ? code : ask_database(d);
+    code = code ? code : ask_database_topk(d);
     code = code ? code : solve_heads(d);
     remark_preset(d);
     return code;

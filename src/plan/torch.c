@@ -139,7 +139,7 @@ static int make_args(struct saving *s)
     const struct sl_want *w = s->want;
     struct sl_megatron_run run = { .parallel = w->spec.parallel, .vocab = s->p->model->vocab,
                                    .padded_vocab = w->spec.padded_vocab, .vocab_divisor = w->vocab_divisor,
-                                   .dtype = main_dtype(s->p), .iteration = s->iteration, .spec = w->spec.spec };
+                                   .dtype = main_dtype(s->p), .iteration = s->iteration, .spec = w->spec.spec, .experts = w->spec.experts };
     const int rc = layout_text(s, &run.pp_layout);
     return rc ? rc : sl_model_megatron_args(s->p->model, s->p->ckpt->args, &run, &s->p->arena, &s->args, s->err);
 }

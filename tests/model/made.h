@@ -63,6 +63,7 @@ static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t l
     if (s.moe) {
         ADD("pre_mlp_layernorm.weight", s.hidden, 0), ADD("mlp.router.weight", s.experts, s.hidden);
         ADD("mlp.experts.local_experts.0.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);
+        ADD("mlp.experts.local_experts.0.linear_fc2.weight", s.hidden, s.ffn / tp);
         return;
     }
     ADD(s.te ? "mlp.linear_fc1.layer_norm_weight" : "pre_mlp_layernorm.weight", s.hidden, 0);

@@ -433,21 +433,29 @@ TEST(what_no_rule_may_touch_is_of_no_family)
     }
 }
 
-TEST(experts_are_counted_and_the_family_is_left_open)
+TEST(experts_are_counted_and_a_vocabulary_of_minicpm_is_no_mixtral)
 {
     struct made_shape s = plain;
     s.moe = true, s.experts = 8, s.pp = 2;
     struct sl_ckpt *c = made(s);
     c->args = made_args(c, "num_attention_heads=4", "num_experts=8", "moe_router_topk=2", NULL);
     struct sl_model *m = detect(c, NULL);
-    assert_null(m->family);
-    assert_non_null(strstr(m->unsupported, "Mixtral or MiniCPM-MoE"));
+    assert_string_equal(m->family->name, "mixtral");
+    assert_int_equal(m->confidence, SL_GUESS);
+    assert_true(has_problem(m, "family-ambiguous", NULL));
     assert_non_null(m->moe);
     assert_int_equal(m->moe->num_experts, 8);
     assert_int_equal(m->moe->topk, 2);
     assert_int_equal(m->moe->layer_count, 4);
     assert_int_equal(m->moe->layers[3], 3);
     assert_string_equal(m->moe->expert_layout, "local_experts");
+    sl_model_free(m);
+    made_free(c);
+    s.vocab = 122880;                       /* of MiniCPM-MoE, whose tensors are the same */
+    c = made(s);
+    m = detect(c, NULL);
+    assert_null(m->family);
+    assert_non_null(strstr(m->unsupported, "Mixtral or MiniCPM-MoE"));
     sl_model_free(m);
     made_free(c);
 }
@@ -625,7 +633,7 @@ int main(void)
         ROW(a_tied_head_is_one_without_an_output_layer),
         ROW(a_copy_of_the_embedding_is_told_from_a_head_by_its_bytes),
         ROW(what_no_rule_may_touch_is_of_no_family),
-        ROW(experts_are_counted_and_the_family_is_left_open),
+        ROW(experts_are_counted_and_a_vocabulary_of_minicpm_is_no_mixtral),
         ROW(norms_on_q_and_k_give_the_head_size),
         ROW(a_missing_stage_is_counted_from_args),
         ROW(global_layer_numbers_of_a_fork_are_understood),

@@ -14,7 +14,8 @@ static struct made_shape shape_of(const struct sl_model_row *row, int32_t tp)
     const struct sl_model_facts *facts = sl_model_row_facts(row);
     const int64_t step = 128 * (int64_t)tp, vocab = (row->vocab + step - 1) / step * step;
     return (struct made_shape){
-        .layers = row->layers, .hidden = row->hidden, .ffn = row->ffn, .tp = tp, .te = true, .tied = facts->tied == 1,
+        .layers = row->layers, .hidden = row->hidden, .ffn = row->experts ? facts->moe_ffn : row->ffn,
+        .moe = row->experts > 0, .experts = row->experts, .tp = tp, .te = true, .tied = facts->tied == 1,
         .qd = (int64_t)row->heads * row->head_dim, .kvd = (int64_t)row->kv_heads * row->head_dim, .vocab = vocab,
         .qkv_bias = strstr(facts->flags, "!qkv_bias") == NULL, .qk_norm = strstr(facts->flags, "!qk_norm") == NULL,
         .norm = row->head_dim};
