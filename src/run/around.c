@@ -159,13 +159,13 @@ static void look_into(struct left *l, const char *folder, const char *of)
     }
 }
 
-/* The opened thing is itself the unfinished target. */
-static void look_at_itself(struct left *l, const char *name)
+/* Is the opened thing itself the unfinished target? */
+static bool look_at_itself(struct left *l, const char *name)
 {
     const char *target;
     const size_t len = target_in(name, &target);
     if (!len || strstr(name, ".old-"))
-        return;
+        return false;
     char expected[300];
     snprintf(expected, sizeof expected, "%.*s, which it is renamed to when all of it is written and proved", (int)len, target);
     const struct finding f = {
@@ -174,6 +174,7 @@ static void look_at_itself(struct left *l, const char *name)
                   .damage = "tensors may still be zeros, in files of full length",
                   .next = "Give the same shardlens convert command with --resume, and open its target." } };
     judge_tell(l->j, &f, "this is the unfinished target of a conversion");
+    return true;
 }
 
 void judge_leftovers(struct judge *j)
@@ -187,8 +188,8 @@ void judge_leftovers(struct judge *j)
         look_into(&l, folder, "");
     if (name && name[1]) {
         *name = '\0';
-        look_at_itself(&l, name + 1);
-        look_into(&l, *path ? path : "/", name + 1);
+        if (!look_at_itself(&l, name + 1))
+            look_into(&l, *path ? path : "/", name + 1);
     }
     if (l.told > LEFT_TOLD)
         judge_tell(j, &(struct finding){ .code = "leftover" }, "%zu more parts of unfinished conversions", l.told - LEFT_TOLD);
