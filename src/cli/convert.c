@@ -4,11 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void notes_to_stderr(const struct sl_plan_info *info)
+/* "warning: WHERE: what"; without WHERE when the sentence begins with it. */
+static void note_to_stderr(const struct sl_problem *p)
 {
-    for (size_t i = 0; i < info->note_count; i++)
-        fprintf(stderr, "shardlens: %s: %s: %s\n", sl_severity_name(info->notes[i].severity), info->notes[i].where,
-                info->notes[i].message);
+    const bool named = strncmp(p->message, p->where, strlen(p->where)) == 0;    /* or there is no place */
+    fprintf(stderr, "shardlens: %s: %s%s%s\n", sl_severity_name(p->severity), named ? "" : p->where, named ? "" : ": ", p->message);
+}
+
+/* What was remarked on the source when it was opened and does not stop the conversion, and on the plan. */
+static void notes_to_stderr(const struct sl_checkpoint *ck, const struct sl_plan_info *plan)
+{
+    const struct sl_checkpoint_info *source = sl_info(ck);
+    for (size_t i = 0; i < source->problem_count; i++)
+        if (source->problems[i].severity >= SL_WARNING)
+            note_to_stderr(&source->problems[i]);
+    for (size_t i = 0; i < plan->note_count; i++)
+        note_to_stderr(&plan->notes[i]);
 }
 
 static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_summary *s)
@@ -61,7 +72,7 @@ int convert_one(const struct values *v, struct sl_buf *out, struct sl_error *err
     if (!code)
         code = run_plan(v, plan, out, err);
     if (!code)                                   /* a failure is one line, alone */
-        notes_to_stderr(sl_plan_info(plan));
+        notes_to_stderr(ck, sl_plan_info(plan));
     sl_plan_free(plan);
     sl_close(ck);
     return code;

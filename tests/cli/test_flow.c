@@ -235,6 +235,20 @@ static void a_single_file_target_is_verified_against_its_source_and_has_a_report
     refused(program("verify $T/weights.pt $T/weights.pt"), 2, "--set kv_channels=N");
 }
 
+static void what_was_remarked_on_the_source_is_told_by_a_conversion_too(void **state)
+{
+    (void)state;
+    copy_tree(below("mega"), below("untracked"));
+    unlink(below("untracked/latest_checkpointed_iteration.txt"));
+    struct said s = program("convert $T/untracked $T/untracked-hf");
+    assert_int_equal(s.code, 0);
+    assert_non_null(strstr(s.err, "shardlens: warning: latest_checkpointed_iteration.txt: "));
+    assert_non_null(strstr(s.err, "shardlens: warning: bos_token_id is not known"));
+    said_free(&s);
+    remove_tree(below("untracked"));
+    remove_tree(below("untracked-hf"));
+}
+
 static void parallel_sizes_that_cannot_work_say_which_ones_can(void **state)
 {
     (void)state;
@@ -308,6 +322,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_target_may_be_unwritable),
         cmocka_unit_test(a_set_that_contradicts_the_tensors_is_an_error),
         cmocka_unit_test(a_single_file_target_is_verified_against_its_source_and_has_a_report),
+        cmocka_unit_test(what_was_remarked_on_the_source_is_told_by_a_conversion_too),
         cmocka_unit_test(parallel_sizes_that_cannot_work_say_which_ones_can),
         cmocka_unit_test(plan_lists_every_target_with_its_pieces),
         cmocka_unit_test(ls_and_show_find_tensors_by_global_and_hugging_face_names),
