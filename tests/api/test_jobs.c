@@ -184,6 +184,85 @@ TEST(every_fixture_becomes_what_megatron_core_says_hugging_face_must_get)
     }
 }
 
+static int64_t number_of(const struct sl_checkpoint *ck, const char *key)
+{
+    const struct sl_setting *s = sl_config_get(ck, key);
+    assert_non_null(s);
+    return s->value->i;
+}
+
+/* Sizes, and numbers of weights, are those of tests/fixtures/moe_files.py: qwen3moe has a dense layer and one of 4
+ * experts (3 chosen), each 3 * 10 * 12 elements; mixtral one layer of 2 experts. */
+TEST(experts_over_ranks_are_told_and_become_what_megatron_core_says)
+{
+    static const struct { const char *source, *expected, *family; int32_t tp, ep, experts, topk, layer; uint64_t in_experts, params, active; } rows[] = {
+        { "qwen3moe_tp2_pp1_ep2_etp1", "qwen3moe", "qwen3-moe", 2, 2, 4, 3, 1, 4 * 360, 3532, 3172 },
+        { "mixtral_tp1_pp1_ep2_etp1", "mixtral", "mixtral", 1, 2, 2, 2, 0, 2 * 360, 1956, 1956 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char source[128], expected[128];
+        snprintf(source, sizeof source, FIXTURES "%s", rows[i].source);
+        snprintf(expected, sizeof expected, FIXTURES "%s.expected.safetensors", rows[i].expected);
+        struct sl_checkpoint *ck = opened(source);
+        const struct sl_checkpoint_info *info = sl_info(ck);
+        const struct sl_moe *moe = info->moe;
+        assert_string_equal(info->family, rows[i].family);
+        assert_int_equal(info->parallel.tp, rows[i].tp);
+        assert_int_equal(info->parallel.ep, rows[i].ep);
+        assert_int_equal(info->parallel.etp, 1);
+        assert_non_null(moe);
+        assert_int_equal(moe->num_experts, rows[i].experts);
+        assert_int_equal(moe->topk, rows[i].topk);
+        assert_int_equal(moe->layer_count, 1);
+        assert_int_equal(moe->layers[0], rows[i].layer);
+        assert_string_equal(moe->expert_layout, "local_experts");
+        assert_int_equal(moe->expert_params, rows[i].in_experts);
+        assert_int_equal(moe->active_params, rows[i].active);
+        assert_int_equal(info->params, rows[i].params);
+        assert_int_equal(number_of(ck, "moe_ffn_hidden_size"), 10);
+        struct sl_plan *plan = planned(ck, in(rows[i].source));
+        struct sl_job *job = converted(plan);
+        assert_true(sl_job_summary(job)->verified);
+        sl_job_free(job);
+        sl_plan_free(plan);
+        sl_close(ck);
+        equal_to_expected(in(rows[i].source), expected);
+    }
+}
+
+/* Into another cut, with Transformer Engine's names, and from there to Hugging Face. */
+TEST(experts_go_through_another_cut_unchanged)
+{
+    static const struct { const char *source, *expected; int32_t tp, ep, etp; } rows[] = {
+        { "qwen3moe_tp2_pp1_ep2_etp1", "qwen3moe", 1, 4, 1 }, { "qwen3moe_tp2_pp1_ep2_etp1", "qwen3moe", 2, 1, 2 },
+        { "mixtral_tp1_pp1_ep2_etp1", "mixtral", 3, 2, 2 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char source[128], expected[128], between[32], hf[32];
+        snprintf(source, sizeof source, FIXTURES "%s", rows[i].source);
+        snprintf(expected, sizeof expected, FIXTURES "%s.expected.safetensors", rows[i].expected);
+        snprintf(between, sizeof between, "between%zu", i);
+        snprintf(hf, sizeof hf, "hf%zu", i);
+        struct sl_plan_options o = { .format = SL_TO_MEGATRON, .tp = rows[i].tp, .ep = rows[i].ep, .etp = rows[i].etp, .iteration = -1 };
+        struct sl_checkpoint *ck = opened(source);
+        struct sl_plan *plan = NULL;
+        if (sl_plan_make(ck, in(between), &o, &plan, &err))
+            fail_msg("%s: %s", err.where, err.message);
+        sl_job_free(converted(plan));
+        sl_plan_free(plan);
+        sl_close(ck);
+        ck = opened(in(between));
+        assert_string_equal(sl_info(ck)->moe->expert_layout, "te_grouped");
+        assert_int_equal(sl_info(ck)->parallel.ep, rows[i].ep);
+        assert_int_equal(sl_info(ck)->parallel.etp, rows[i].etp);
+        plan = planned(ck, in(hf));
+        sl_job_free(converted(plan));
+        sl_plan_free(plan);
+        sl_close(ck);
+        equal_to_expected(in(hf), expected);
+    }
+}
+
 TEST(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not)
 {
     struct sl_checkpoint *a = opened(FIXTURES "llama_tp4_pp2"), *b = opened(FIXTURES "llama_te_tp2_pp1");
@@ -289,6 +368,8 @@ int main(void)
         ROW(a_plan_counts_bytes_and_says_what_is_left_out),
         ROW(the_usual_format_follows_from_source_and_name),
         IN_FOLDER(every_fixture_becomes_what_megatron_core_says_hugging_face_must_get),
+        IN_FOLDER(experts_over_ranks_are_told_and_become_what_megatron_core_says),
+        IN_FOLDER(experts_go_through_another_cut_unchanged),
         ROW(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not),
         ROW(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read),
         IN_FOLDER(a_plan_without_a_rank_names_it),
