@@ -100,25 +100,44 @@ static void tell_unknown(struct sl_checkpoint *ck)
                        count == 1 ? "" : "s", ck->m->family->name, count == 1 ? "it" : "them");
 }
 
-/* Weights that the model has and no tensor holds. Where a file is missing or only a part was
- * opened that is no news. */
+/* Weights that the model has and no tensor holds: count, the first, and are all of experts? */
+struct absent { size_t count, first; bool experts; };
+
+static struct absent find_absent(const struct sl_layout *l)
+{
+    struct absent a = { .experts = true };
+    for (size_t i = l->param_count; i-- > 0; )
+        if (l->param_first[i] == l->param_first[i + 1]) {
+            a.count++;
+            a.first = i;
+            a.experts = a.experts && l->params[i].expert >= 0;
+        }
+    return a;
+}
+
+/* Where a file is missing or only a part was opened that is no news. */
 static void tell_absent(struct sl_checkpoint *ck)
 {
-    const struct sl_layout *l = &ck->layout;
-    size_t count = 0, first = 0;
+    const struct absent a = find_absent(&ck->layout);
     for (size_t i = 0; i < ck->problems.count; i++)
         if (ck->problems.items[i].severity == SL_ERROR || !strncmp(ck->problems.items[i].code, "one-", 4))
             return;
-    for (size_t i = l->param_count; i-- > 0; )
-        if (l->param_first[i] == l->param_first[i + 1]) {
-            count++;
-            first = i;
-        }
-    if (count == 1)
-        sl_problem_add(&ck->problems, "layer-incomplete", l->params[first].name, NULL, "no tensor holds %s", l->params[first].name);
-    else if (count)
-        sl_problem_add(&ck->problems, "layer-incomplete", l->params[first].name, NULL,
-                       "%zu weights of the model are in no tensor, first %s", count, l->params[first].name);
+    if (!a.count)
+        return;
+    const struct sl_param *p = &ck->layout.params[a.first];
+    const struct sl_problem_text more = {
+        .expected = a.experts ? "all experts of the router, an equal share on each expert parallel rank" : "every weight of the family in some tensor",
+        .cause = a.experts ? "a file was written at another expert parallel size, or experts were renamed or taken out"
+                           : "the tensor was renamed or left out when the file was written",
+        .damage = "conversion is refused; listing, statistics and checks work" };
+    const char *code = a.experts ? "expert-count" : "layer-incomplete";
+    if (a.count == 1)
+        sl_problem_add(&ck->problems, code, p->name, &more, "no tensor holds %s", p->name);
+    else if (a.experts)
+        sl_problem_add(&ck->problems, code, p->name, &more, "%zu weights of experts are in no tensor, first %s: expert %d of layer %d",
+                       a.count, p->name, p->expert, p->layer);
+    else
+        sl_problem_add(&ck->problems, code, p->name, &more, "%zu weights of the model are in no tensor, first %s", a.count, p->name);
 }
 
 static void add_layout(struct sl_checkpoint *ck)

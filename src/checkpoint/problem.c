@@ -192,7 +192,10 @@ const struct sl_problem_code sl_problem_table[] = {
       "A partial target or journal of a conversion lies in the checkpoint's folder, or beside it under its name. A warning when it "
       "is itself what was opened.",
       "Go on with --resume, or remove it.", N },
-    { "unsupported", "Understood, but not supported", "This version does not convert this.", "See the message.", W },
+    { "unsupported", "Recognised, but not supported",
+      "The message says what the model is or has that this version has no rules for. Listing, statistics and checks work; "
+      "conversion to another layout does not.",
+      "Describe it in a family file (--family-file), or convert it with the tool it comes from.", W },
 };
 const size_t sl_problem_table_count = sizeof sl_problem_table / sizeof *sl_problem_table;
 

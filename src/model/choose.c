@@ -357,7 +357,12 @@ static int no_family(struct sl_detector *d)
             : sl_arena_printf(&m->arena, "it looks like %s, which is not described in this version", says);
     if (!m->unsupported || sl_evidence_add(m, "tensor names", "looks like %s", says))
         return sl_fail_memory(d->err, 0);
-    sl_problem_add(&m->problems, "family-unknown", "", NULL, "%s", m->unsupported);
+    const bool recognised = d->row || i < facts->look_count;
+    const struct sl_problem_text more = {
+        .expected = "a model whose rows of weights are described in a family file",
+        .cause = recognised ? "this version has no rules for it" : "its tensors have names or shapes that no family file has",
+        .damage = "no conversion to another layout and no comparison through layouts; listing, statistics and checks work"};
+    sl_problem_add(&m->problems, recognised ? "unsupported" : "family-unknown", "", &more, "%s", m->unsupported);
     return SL_OK;
 }
 

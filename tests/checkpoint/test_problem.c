@@ -10,7 +10,7 @@ TEST(codes_are_kebab_case_and_no_two_are_equal)
     for (size_t i = 0; i < sl_problem_table_count; i++) {
         const struct sl_problem_code *r = &sl_problem_table[i];
         for (const char *p = r->code; *p; p++)
-            assert_true(islower((unsigned char)*p) || *p == '-');
+            assert_true(islower((unsigned char)*p) || isdigit((unsigned char)*p) || *p == '-');
         for (size_t k = 0; k < i; k++)
             assert_string_not_equal(r->code, sl_problem_table[k].code);
         assert_true(*r->title && *r->meaning && *r->advice);

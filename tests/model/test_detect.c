@@ -427,7 +427,7 @@ TEST(what_no_rule_may_touch_is_of_no_family)
         assert_null(m->family);
         if (!m->unsupported || !strstr(m->unsupported, cases[i].says))
             fail_msg("%s: %s", cases[i].arg, m->unsupported ? m->unsupported : "nothing");
-        assert_true(has_problem(m, "family-unknown", NULL));
+        assert_true(has_problem(m, "unsupported", NULL));
         sl_model_free(m);
         made_free(c);
     }
