@@ -163,13 +163,8 @@ int report_write(struct sl_run *r, struct convert *v, const char **part, struct 
     sl_run_report(r, &text);
     const int fd = sl_io.open(r->options.report, O_WRONLY | O_CLOEXEC, 0);
     int code = fd < 0 ? sl_fail_errno(err, SL_WRITE, r->options.report, "can't be opened") : SL_OK;
-    for (size_t done = 0; !code && done < text.len;) {
-        const ssize_t n = write(fd, text.data + done, text.len - done);
-        if (n > 0)
-            done += (size_t)n;
-        else if (n < 0 && errno != EINTR)
-            code = sl_fail_errno(err, SL_WRITE, r->options.report, "the report can't be written");
-    }
+    if (!code)
+        code = sl_write_stream(fd, r->options.report, text.data, text.len, err);
     if (fd >= 0)
         sl_io.close(fd);
     sl_buf_free(&text);

@@ -2,13 +2,14 @@
  * buffers, by positioned reads and writes; checksums and statistics are taken
  * while the bytes pass. The order of a run has one commit point:
  *
- *   1  lock; DST.partial-XXXX beside DST; space; files at full length
- *   2  pieces: read, gather, cast, checksum, statistics, write; fdatasync;
- *      then the journal line
+ *   1  journal, which is the lock; DST.partial-XXXX beside DST; space; files at full
+ *      length
+ *   2  pieces: read, gather, cast, checksum, statistics, write; then the journal line;
+ *      then the files to the disk
  *   3  reread and compare with the source through the layouts; index, config,
  *      report; fsync each and the folder
  *   4  rename to DST (exchanged with an old one under force); fsync the parent
- *   5  journal, lock and old target removed
+ *   5  old target removed, then the journal
  *
  * A kill at any moment leaves DST absent (or as it was), or whole.
  */

@@ -197,6 +197,40 @@ static void kills_at_random_moments_are_survived(void **state)
     }
 }
 
+/* Two runs on one target, started at once: one makes it, the other is refused. */
+static void of_two_at_once_exactly_one_writes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 40; i++) {
+        struct conversion_case k;
+        int go[2], codes[2];
+        pid_t child[2];
+        char c[2] = { 0 };
+        case_begin(&k, i % 3);
+        assert_int_equal(pipe(go), 0);
+        for (int n = 0; n < 2; n++)
+            if ((child[n] = fork()) == 0) {
+                if (read(go[0], c, 1) != 1)
+                    _exit(99);
+                const struct sl_run_options o = { .verify = SL_VERIFY_NONE, .resume = i % 2 };
+                _exit(case_run(&k, &o, NULL));
+            }
+        assert_int_equal(write(go[1], c, 2), 2);
+        for (int n = 0; n < 2; n++) {
+            int status;
+            waitpid(child[n], &status, 0);
+            assert_true(WIFEXITED(status));
+            codes[n] = WEXITSTATUS(status);
+        }
+        assert_true((codes[0] == SL_OK && codes[1] == SL_WRITE) || (codes[0] == SL_WRITE && codes[1] == SL_OK));
+        assert_true(case_is_whole(&k));
+        assert_int_equal(case_entries(&k), 2);
+        close(go[0]);
+        close(go[1]);
+        case_end(&k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +238,7 @@ int main(void)
         cmocka_unit_test(a_single_file_survives_a_kill_at_every_call),
         cmocka_unit_test(torch_files_over_an_old_target_survive_a_kill_at_every_call),
         cmocka_unit_test(kills_at_random_moments_are_survived),
+        cmocka_unit_test(of_two_at_once_exactly_one_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
