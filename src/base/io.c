@@ -262,6 +262,19 @@ int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size
     return SL_OK;
 }
 
+int sl_write_stream(int fd, const char *path, const void *buf, size_t len, struct sl_error *err)
+{
+    for (size_t done = 0; done < len;) {
+        const ssize_t n = write(fd, (const char *)buf + done, len - done);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n <= 0)
+            return sl_fail_errno(err, SL_WRITE, path, "writing %zu bytes failed", len - done);
+        done += (size_t)n;
+    }
+    return SL_OK;
+}
+
 static int sync_retrying(int fd)
 {
     int rc;

@@ -57,6 +57,8 @@ int sl_file_slurp(const char *path, uint64_t limit, struct sl_arena *arena,
 /* Writes exactly len bytes at offset; SL_WRITE on failure. path for messages. */
 int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size_t len,
                 struct sl_error *err);
+/* The same to what has no positions: a pipe, a terminal, /dev/stdout. */
+int sl_write_stream(int fd, const char *path, const void *buf, size_t len, struct sl_error *err);
 /* Creates path (O_EXCL), writes it, fsyncs and closes it. */
 int sl_write_new(const char *path, const void *bytes, size_t len, struct sl_error *err);
 /* fsync of a folder, so that a rename in it lasts. File systems that have no

@@ -89,8 +89,8 @@ void ckpt_let_go(struct sl_ckpt *c, int32_t index)
 static int outside(const struct sl_tensor *t, int64_t from, size_t len, struct sl_error *err)
 {
     return sl_fail(err, SL_INPUT, t->name,
-                   "bytes %lld to %lld after its first element are outside its storage of %llu bytes",
-                   (long long)from, (long long)from + (long long)len, (unsigned long long)t->storage_bytes);
+                   "%zu bytes from byte %lld after its first element on are outside its storage of %llu bytes", len,
+                   (long long)from, (unsigned long long)t->storage_bytes);
 }
 
 /* Offset of the range in the file, and in its storage; false when it is outside. */
