@@ -191,16 +191,43 @@ int sl_yaml_parse(const char *text, size_t len, const char *where, struct sl_are
     return code;
 }
 
+/* JSON is told by its first character. */
+static int parse_either(const char *text, size_t len, const char *where, struct sl_arena *arena,
+                        const struct sl_value **value, struct sl_error *err)
+{
+    const size_t blanks = strspn(text, " \t\r\n");
+    if (text[blanks] == '{' || text[blanks] == '[')
+        return sl_json_parse(text, len, where, arena, value, err);
+    return sl_yaml_parse(text, len, where, arena, value, err);
+}
+
 int sl_yaml_load(const char *path, uint64_t limit, struct sl_arena *arena,
                  const struct sl_value **value, struct sl_error *err)
 {
     char *text;
     size_t len;
     const int code = sl_file_slurp(path, limit, arena, &text, &len, err);
-    if (code)
-        return code;
-    const size_t blanks = strspn(text, " \t\r\n");
-    if (text[blanks] == '{' || text[blanks] == '[')
-        return sl_json_parse(text, len, path, arena, value, err);
-    return sl_yaml_parse(text, len, path, arena, value, err);
+    return code ? code : parse_either(text, len, path, arena, value, err);
+}
+
+int sl_yaml_stream(FILE *in, const char *where, uint64_t limit, struct sl_arena *arena,
+                   const struct sl_value **value, struct sl_error *err)
+{
+    struct sl_buf text = { 0 };
+    char part[4096];
+    size_t n = 0;
+    while (text.len <= limit && (n = fread(part, 1, sizeof part, in)) > 0)
+        sl_buf_add(&text, part, n);
+    int code = SL_OK;
+    if (ferror(in))
+        code = sl_fail_errno(err, SL_INPUT, where, "can't be read");
+    else if (text.failed)
+        code = sl_fail_memory(err, text.len);
+    else if (text.len > limit)
+        code = sl_fail(err, SL_INPUT, where, "is longer than %llu bytes, the most that a file of this kind has",
+                       (unsigned long long)limit);
+    else
+        code = parse_either(text.data ? text.data : "", text.len, where, arena, value, err);
+    sl_buf_free(&text);
+    return code;
 }

@@ -11,12 +11,17 @@
 
 #include <shardlens/types.h>
 
+#include <stdio.h>
+
 struct sl_arena;
 
 /* Reads and parses a file of at most limit bytes; JSON is told by its first character
  * ({ or [) and goes to json.h. SL_INPUT says line and column. */
 int sl_yaml_load(const char *path, uint64_t limit, struct sl_arena *arena,
                  const struct sl_value **value, struct sl_error *err);
+/* The same from a stream, which is read to its end; where names it in errors. */
+int sl_yaml_stream(FILE *in, const char *where, uint64_t limit, struct sl_arena *arena,
+                   const struct sl_value **value, struct sl_error *err);
 int sl_yaml_parse(const char *text, size_t len, const char *where, struct sl_arena *arena,
                   const struct sl_value **value, struct sl_error *err);
 

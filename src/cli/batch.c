@@ -6,19 +6,25 @@
  *       - {source: /ckpts/iter_0001000, target: /out/1000}
  *       - {source: /ckpts/iter_0002000, target: /out/2000, dtype: fp16}
  *
- * A list of jobs alone will do. Names of options are those of the command line.
+ * A list of jobs alone will do; src and dst are other names of source and target. Names of options are
+ * those of the command line; the file may be standard input ("-").
  */
 #include "cli/cli.h"
 #include "base/arena.h"
 #include "base/json.h"
-#include "base/limits.h"
 #include "base/value.h"
-#include "base/yaml.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct outcome { const char *source, *target; int code; char message[512]; };
+
+/* SRC and DST of the command line by their full or short names. */
+static const char *argument(const struct sl_value *job, const char *name, const char *shorter)
+{
+    const struct sl_value *given = sl_value_get(job, name);
+    return sl_value_str(given ? given : sl_value_get(job, shorter));
+}
 
 static int job_values(const struct values *batch, const struct sl_value *job, const struct sl_value *defaults, const char *file,
                       struct sl_arena *arena, struct values *v, struct sl_error *err)
@@ -29,8 +35,8 @@ static int job_values(const struct values *batch, const struct sl_value *job, co
     if (!v->args)
         return sl_fail_memory(err, 2 * sizeof *v->args);
     v->arg_count = 2;
-    v->args[0] = sl_value_str(sl_value_get(job, "source"));
-    v->args[1] = sl_value_str(sl_value_get(job, "target"));
+    v->args[0] = argument(job, "source", "src");
+    v->args[1] = argument(job, "target", "dst");
     if (!v->args[0] || !v->args[1])
         return sl_fail(err, SL_USAGE, file, "a job needs source and target");
     if (batch->given[OPT_PROGRESS]) {
@@ -114,7 +120,7 @@ int command_batch(const struct values *v)
     const struct sl_value *file = NULL, *jobs = NULL;
     struct outcome *done = NULL;
     size_t count = 0;
-    int code = sl_yaml_load(v->args[0], SL_LIMIT_JSON_BYTES, &arena, &file, &err);
+    int code = options_load(v->args[0], &arena, &file, &err);
     if (!code) {
         jobs = file->kind == SL_VALUE_LIST ? file : sl_value_get(file, "jobs");
         if (!jobs || jobs->kind != SL_VALUE_LIST || !jobs->len)

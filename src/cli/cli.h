@@ -76,6 +76,8 @@ void values_free(struct values *v);
 struct sl_arena;
 int values_merge(struct values *v, const struct sl_value *dict, const char *where, struct sl_arena *arena,
                  struct sl_error *err);
+/* A JSON or YAML file of options; "-" is standard input. */
+int options_load(const char *path, struct sl_arena *arena, const struct sl_value **value, struct sl_error *err);
 /* --config FILE merged into v, if it was given. */
 int values_config(struct values *v, struct sl_arena *arena, struct sl_error *err);
 

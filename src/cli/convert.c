@@ -1,5 +1,6 @@
 /* convert.c: plans, proves, writes, verifies, reports. */
 #include "cli/cli.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,13 @@ static void note_to_stderr(const struct sl_problem *p)
 static void notes_to_stderr(const struct sl_checkpoint *ck, const struct sl_plan_info *plan)
 {
     const struct sl_checkpoint_info *source = sl_info(ck);
+    signal(SIGPIPE, SIG_IGN);                    /* the target is there: nobody listening is no failure */
     for (size_t i = 0; i < source->problem_count; i++)
         if (source->problems[i].severity >= SL_WARNING)
             note_to_stderr(&source->problems[i]);
     for (size_t i = 0; i < plan->note_count; i++)
         note_to_stderr(&plan->notes[i]);
+    signal(SIGPIPE, SIG_DFL);
 }
 
 static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_summary *s)

@@ -261,7 +261,7 @@ int values_merge(struct values *v, const struct sl_value *dict, const char *wher
         snprintf(name, sizeof name, "%s", dict->keys[i]->s ? dict->keys[i]->s : "");
         for (char *p = name; *p; p++)
             *p = *p == '_' ? '-' : *p;
-        if (!strcmp(name, "source") || !strcmp(name, "target"))
+        if (!strcmp(name, "source") || !strcmp(name, "target") || !strcmp(name, "src") || !strcmp(name, "dst"))
             continue;
         const struct option_row *o = option_by_name(name, strlen(name));
         int code = SL_OK;
@@ -278,11 +278,18 @@ int values_merge(struct values *v, const struct sl_value *dict, const char *wher
     return SL_OK;
 }
 
+int options_load(const char *path, struct sl_arena *arena, const struct sl_value **value, struct sl_error *err)
+{
+    if (!strcmp(path, "-"))
+        return sl_yaml_stream(stdin, "standard input", SL_LIMIT_JSON_BYTES, arena, value, err);
+    return sl_yaml_load(path, SL_LIMIT_JSON_BYTES, arena, value, err);
+}
+
 int values_config(struct values *v, struct sl_arena *arena, struct sl_error *err)
 {
     const struct sl_value *dict;
     if (!v->given[OPT_CONFIG])
         return SL_OK;
-    const int code = sl_yaml_load(v->text[OPT_CONFIG], SL_LIMIT_JSON_BYTES, arena, &dict, err);
+    const int code = options_load(v->text[OPT_CONFIG], arena, &dict, err);
     return code ? code : values_merge(v, dict, v->text[OPT_CONFIG], arena, err);
 }

@@ -235,6 +235,63 @@ static void a_single_file_target_is_verified_against_its_source_and_has_a_report
     refused(program("verify $T/weights.pt $T/weights.pt"), 2, "--set kv_channels=N");
 }
 
+static void a_batch_goes_on_past_a_failure_and_may_come_from_standard_input(void **state)
+{
+    (void)state;
+    char text[2048];
+    snprintf(text, sizeof text,
+             "defaults: {max-shard-size: 5MB}\njobs:\n  - {source: %s/none, target: %s/b1}\n"
+             "  - {src: %s, dst: %s/b2, to: hf}\n", program_tmp, program_tmp, below("mega"), program_tmp);
+    write_text(below("jobs.yaml"), text);
+    const int in = open(below("jobs.yaml"), O_RDONLY), before = dup(0);
+    dup2(in, 0);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        dup2(open(below("said"), O_WRONLY | O_CREAT | O_TRUNC, 0600), 1);
+        dup2(open("/dev/null", O_WRONLY), 2);
+        execl(program_path, program_path, "batch", "-", (char *)NULL);
+        _exit(127);
+    }
+    dup2(before, 0);
+    close(before);
+    close(in);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 3);
+    assert_int_equal(access(below("b1"), F_OK), -1);
+    assert_int_equal(access(below("b2/model.safetensors.index.json"), F_OK), 0);
+    struct said s = { .out = NULL };
+    const int fd = open(below("said"), O_RDONLY);
+    s.out = drain(fd);
+    close(fd);
+    assert_non_null(strstr(s.out, "2 conversions, 1 failed"));
+    said_free(&s);
+    remove_tree(below("b2"));
+}
+
+static void a_conversion_outlives_the_reader_of_its_progress(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    close(ends[0]);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        dup2(open("/dev/null", O_RDWR), 1);
+        dup2(ends[1], 2);
+        execl(program_path, program_path, "convert", below("mega"), below("unheard"), "--progress", "json", (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(access(below("unheard/model.safetensors"), F_OK), 0);
+    remove_tree(below("unheard"));
+}
+
 static void what_was_remarked_on_the_source_is_told_by_a_conversion_too(void **state)
 {
     (void)state;
@@ -322,6 +379,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_target_may_be_unwritable),
         cmocka_unit_test(a_set_that_contradicts_the_tensors_is_an_error),
         cmocka_unit_test(a_single_file_target_is_verified_against_its_source_and_has_a_report),
+        cmocka_unit_test(a_batch_goes_on_past_a_failure_and_may_come_from_standard_input),
+        cmocka_unit_test(a_conversion_outlives_the_reader_of_its_progress),
         cmocka_unit_test(what_was_remarked_on_the_source_is_told_by_a_conversion_too),
         cmocka_unit_test(parallel_sizes_that_cannot_work_say_which_ones_can),
         cmocka_unit_test(plan_lists_every_target_with_its_pieces),
