@@ -173,6 +173,7 @@ static int solve_sizes(struct sl_detector *d)
     int code = take_fact(d, "hidden_size", "hidden_size");
     code = code ? code : take_fact(d, "ffn_hidden_size", "ffn_hidden_size");
     code = code ? code : take_fact(d, "moe_ffn_hidden_size", "moe_ffn_hidden_size");
+    code = code ? code : take_fact(d, "moe_shared_expert_intermediate_size", "moe_shared_expert_intermediate_size");
     code = code ? code : take_fact(d, "num_experts", "num_experts");
     code = code ? code : solve_grouped(d);
     code = code ? code : take_fact(d, "head_rows", "padded_vocab_size");

@@ -29,6 +29,7 @@ def models():
     qwen3 = dict(common, vocab_size=71, hidden_size=52, intermediate_size=44, moe_intermediate_size=20, head_dim=10,
                  num_attention_heads=6, num_experts=12, num_experts_per_tok=3, decoder_sparse_step=1, norm_topk_prob=True,
                  mlp_only_layers=[1])
+    qwen2 = {k: v for k, v in qwen3.items() if k != "head_dim"}
     return {
         "mixtral": transformers.MixtralConfig(**dict(
             common, vocab_size=83, hidden_size=40, intermediate_size=28, head_dim=14, num_attention_heads=4,
@@ -36,12 +37,15 @@ def models():
         "qwen3-moe": transformers.Qwen3MoeConfig(**qwen3),
         "qwen3-moe pre-softmax": transformers.Qwen3MoeConfig(**dict(
             qwen3, norm_topk_prob=False, mlp_only_layers=[], tie_word_embeddings=True)),
+        "qwen2-moe": transformers.Qwen2MoeConfig(**dict(
+            qwen2, hidden_size=60, norm_topk_prob=False, mlp_only_layers=[0, 2], shared_expert_intermediate_size=36)),
     }
 
 
 # (tp, pp, ep, etp)
 CUTS = {"mixtral": [(2, 1, 2, 1), (1, 2, 3, 1), (2, 2, 2, 2)], "qwen3-moe": [(2, 2, 1, 2), (1, 2, 3, 1), (2, 1, 4, 1)],
-        "qwen3-moe pre-softmax": [(2, 1, 2, 2), (1, 1, 6, 1)]}
+        "qwen3-moe pre-softmax": [(2, 1, 2, 2), (1, 1, 6, 1)],
+        "qwen2-moe": [(2, 1, 4, 1), (2, 2, 2, 2)]}
 
 
 def processes(tp, pp, ep, etp):
@@ -79,7 +83,9 @@ def config_from(args):
         qk_layernorm=args.qk_layernorm, num_moe_experts=args.num_experts, moe_router_topk=args.moe_router_topk,
         moe_ffn_hidden_size=args.moe_ffn_hidden_size, moe_layer_freq=args.moe_layer_freq,
         moe_router_pre_softmax=args.moe_router_pre_softmax, moe_router_score_function=args.moe_router_score_function,
-        moe_router_load_balancing_type="none", moe_token_dispatcher_type="allgather", moe_grouped_gemm=False,
+        moe_shared_expert_intermediate_size=args.moe_shared_expert_intermediate_size,
+        moe_shared_expert_gate=args.moe_shared_expert_gate, moe_router_load_balancing_type="none",
+        moe_token_dispatcher_type="allgather", moe_grouped_gemm=False,
         hidden_dropout=0.0, attention_dropout=0.0, bias_activation_fusion=False, bias_dropout_fusion=False,
         masked_softmax_fusion=False, apply_rope_fusion=False, gradient_accumulation_fusion=False,
         persist_layer_norm=False, use_cpu_initialization=True, params_dtype=torch.float32, pipeline_dtype=torch.float32,
@@ -195,7 +201,7 @@ def inspect_is_right(seen, model, config, family, cut):
     experts = {k: p for k, p in model.named_parameters() if ".experts." in k}
     layers = [i for i in range(config.num_hidden_layers) if i not in (getattr(config, "mlp_only_layers", None) or [])]
     total, inside = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in experts.values())
-    count, topk = config.num_local_experts, config.num_experts_per_tok
+    count, topk = getattr(config, "num_local_experts", None) or config.num_experts, config.num_experts_per_tok
     want = dict(num_experts=count, topk=topk, layers=layers, expert_layout="local_experts", expert_params=inside,
                 active_params=total - inside + inside // count * topk)
     for key, value in want.items():
@@ -207,8 +213,8 @@ def inspect_is_right(seen, model, config, family, cut):
 
 
 CONFIG_KEYS = ("hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim vocab_size rms_norm_eps "
-               "max_position_embeddings tie_word_embeddings num_local_experts num_experts_per_tok moe_intermediate_size "
-               "norm_topk_prob mlp_only_layers decoder_sparse_step").split()
+               "max_position_embeddings tie_word_embeddings num_local_experts num_experts num_experts_per_tok moe_intermediate_size "
+               "norm_topk_prob mlp_only_layers decoder_sparse_step shared_expert_intermediate_size").split()
 
 
 def config_is_right(folder, want):

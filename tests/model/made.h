@@ -16,7 +16,7 @@ struct made_shape {
     int32_t tp, pp, vpp;                          /* 0: 1 */
     bool tied, te, qkv_bias, qk_norm, moe, hf;
     int64_t norm;                                 /* length of q and k norms */
-    int64_t experts;
+    int64_t experts, shared;                      /* shared: width of the shared expert, 0: none */
 };
 
 enum { MADE_TENSORS = 4096 };
@@ -64,6 +64,10 @@ static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t l
         ADD("pre_mlp_layernorm.weight", s.hidden, 0), ADD("mlp.router.weight", s.experts, s.hidden);
         ADD("mlp.experts.local_experts.0.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);
         ADD("mlp.experts.local_experts.0.linear_fc2.weight", s.hidden, s.ffn / tp);
+        if (s.shared) {
+            ADD("mlp.shared_experts.linear_fc1.weight", 2 * s.shared / tp, s.hidden);
+            ADD("mlp.shared_experts.linear_fc2.weight", s.hidden, s.shared / tp), ADD("mlp.shared_experts.gate_weight", 1, s.hidden);
+        }
         return;
     }
     ADD(s.te ? "mlp.linear_fc1.layer_norm_weight" : "pre_mlp_layernorm.weight", s.hidden, 0);

@@ -15,7 +15,9 @@ static struct made_shape shape_of(const struct sl_model_row *row, int32_t tp)
     const int64_t step = 128 * (int64_t)tp, vocab = (row->vocab + step - 1) / step * step;
     return (struct made_shape){
         .layers = row->layers, .hidden = row->hidden, .ffn = row->experts ? facts->moe_ffn : row->ffn,
-        .moe = row->experts > 0, .experts = row->experts, .tp = tp, .te = true, .tied = facts->tied == 1,
+        .moe = row->experts > 0, .experts = row->experts,
+        /* as wide as the chosen experts together (config.json of both published models: 5632 and 20480) */
+        .shared = !strcmp(row->family, "qwen2-moe") ? (int64_t)row->topk * facts->moe_ffn : 0, .tp = tp, .te = true, .tied = facts->tied == 1,
         .qd = (int64_t)row->heads * row->head_dim, .kvd = (int64_t)row->kv_heads * row->head_dim, .vocab = vocab,
         .qkv_bias = strstr(facts->flags, "!qkv_bias") == NULL, .qk_norm = strstr(facts->flags, "!qk_norm") == NULL,
         .norm = row->head_dim};
