@@ -28,7 +28,8 @@ static void notes_to_stderr(const struct sl_checkpoint *ck, const struct sl_plan
 static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_summary *s)
 {
     char bytes[32], rate[32], peak[32];
-    sl_buf_printf(b, "%s\n", info->target);
+    sl_buf_printable(b, info->target, strlen(info->target));
+    sl_buf_char(b, '\n');
     sl_buf_printf(b, "  written   %llu tensors, %s in %zu file%s, %.2f s, %s/s\n", (unsigned long long)s->tensors,
                   sl_text_bytes(s->bytes, bytes, sizeof bytes), info->file_count, info->file_count == 1 ? "" : "s", s->seconds,
                   sl_text_bytes((uint64_t)s->bytes_per_second, rate, sizeof rate));
@@ -36,8 +37,11 @@ static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, cons
     sl_buf_printf(b, "  memory    %s at most\n", sl_text_bytes(s->peak_memory_bytes, peak, sizeof peak));
     if (info->left_out_count)
         sl_buf_printf(b, "  left out  %zu, listed by shardlens plan and in the report\n", info->left_out_count);
-    if (s->report)
-        sl_buf_printf(b, "  report    %s\n", s->report);
+    if (s->report) {
+        sl_buf_str(b, "  report    ");
+        sl_buf_printable(b, s->report, strlen(s->report));
+        sl_buf_char(b, '\n');
+    }
 }
 
 static int run_plan(const struct values *v, struct sl_plan *plan, struct sl_buf *out, struct sl_error *err)

@@ -108,10 +108,16 @@ static void result_json(struct sl_json *j, const struct sl_result *r)
     shape_json(j, "shape", r->shape, r->ndim);
     sl_json_kstr(j, "status", sl_result_status_name(r->status));
     sl_json_kuint(j, "different", r->different);
-    sl_json_kdouble(j, "max_abs", r->max_abs);
-    sl_json_kdouble(j, "mean_abs", r->mean_abs);
-    sl_json_kdouble(j, "relative", r->relative);
-    sl_json_kdouble(j, "cosine", r->cosine);
+    const bool compared = r->status == SL_RESULT_EQUAL || r->status == SL_RESULT_DIFFERENT;
+    const struct { const char *name; double value; } measures[] = {
+        { "max_abs", r->max_abs }, { "mean_abs", r->mean_abs }, { "relative", r->relative }, { "cosine", r->cosine } };
+    for (size_t i = 0; i < sizeof measures / sizeof *measures; i++) {
+        sl_json_key(j, measures[i].name);
+        if (compared)
+            sl_json_double(j, measures[i].value);
+        else
+            sl_json_null(j);
+    }
     sl_json_key(j, "first_different");
     if (r->first_different == UINT64_MAX) {
         sl_json_null(j);

@@ -95,26 +95,10 @@ static int keep_value(struct values *v, const struct option_row *o, const char *
     return SL_OK;
 }
 
-/* One option at argv[*i], which begins with a dash; takes its value from the same or the next word. */
-static int parse_option(int argc, char **argv, int *i, unsigned commands, struct values *v, struct sl_error *err)
+/* An option that was named; without a value in the same word it takes the next one. */
+static int give_option(int argc, char **argv, int *i, const struct option_row *o, const char *value, unsigned commands,
+                       struct values *v, struct sl_error *err)
 {
-    const char *word = argv[*i];
-    const struct option_row *o;
-    const char *value = NULL;
-    if (word[1] == '-') {
-        const char *equals = strchr(word, '=');
-        size_t len = equals ? (size_t)(equals - word - 2) : strlen(word + 2);
-        o = option_by_name(word + 2, len);
-        if (!o)
-            return unknown_option(word + 2, len, commands, err);
-        value = equals ? equals + 1 : NULL;
-    } else {
-        o = option_by_letter(word[1]);
-        if (!o)
-            return sl_fail(err, SL_USAGE, "", "-%c: no such option; see shardlens --help", word[1]);
-        if (word[2])
-            value = word[2] == '=' ? word + 3 : word + 2;
-    }
     if (!(o->commands & commands))
         return sl_fail(err, SL_USAGE, "", "--%s does not belong to %s; see shardlens %s --help", o->name,
                        v->command ? v->command : "the terminal UI", v->command ? v->command : "");
@@ -129,6 +113,32 @@ static int parse_option(int argc, char **argv, int *i, unsigned commands, struct
         value = argv[++*i];
     }
     return keep_value(v, o, value, err);
+}
+
+/* "-fj", "-thf", "-t hf": flags in a row; the rest of the word is the value of the first that takes one. */
+static int parse_letters(int argc, char **argv, int *i, unsigned commands, struct values *v, struct sl_error *err)
+{
+    for (const char *p = argv[*i] + 1; *p; p++) {
+        const struct option_row *o = option_by_letter(*p);
+        if (!o)
+            return sl_fail(err, SL_USAGE, "", "-%c: no such option; see shardlens --help", *p);
+        const bool last = o->kind != KIND_FLAG || p[1] == '=';
+        const int code = give_option(argc, argv, i, o, !last || !p[1] ? NULL : p[1] == '=' ? p + 2 : p + 1, commands, v, err);
+        if (code || last)
+            return code;
+    }
+    return SL_OK;
+}
+
+/* The word at argv[*i], which begins with a dash; a value may be the next word. */
+static int parse_option(int argc, char **argv, int *i, unsigned commands, struct values *v, struct sl_error *err)
+{
+    const char *name = argv[*i] + 2, *equals = strchr(argv[*i], '=');
+    if (argv[*i][1] != '-')
+        return parse_letters(argc, argv, i, commands, v, err);
+    const size_t len = equals ? (size_t)(equals - name) : strlen(name);
+    const struct option_row *o = option_by_name(name, len);
+    return o ? give_option(argc, argv, i, o, equals ? equals + 1 : NULL, commands, v, err) : unknown_option(name, len, commands, err);
 }
 
 static int unknown_word(const char *word, struct sl_error *err)

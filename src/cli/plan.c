@@ -206,7 +206,11 @@ static void plan_json(struct sl_buf *b, const struct sl_plan *plan)
     sl_json_kuint(&j, "read_bytes", info->read_bytes);
     sl_json_kuint(&j, "write_bytes", info->write_bytes);
     sl_json_kuint(&j, "memory_bytes", info->memory_bytes);
-    sl_json_kuint(&j, "free_bytes", info->free_bytes);
+    sl_json_key(&j, "free_bytes");
+    if (info->target)
+        sl_json_uint(&j, info->free_bytes);
+    else
+        sl_json_null(&j);
     sl_json_kuint(&j, "pieces", info->pieces);
     sl_json_object_end(&j);
     sl_json_kstr(&j, "command", info->command);

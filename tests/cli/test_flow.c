@@ -235,6 +235,23 @@ static void a_single_file_target_is_verified_against_its_source_and_has_a_report
     refused(program("verify $T/weights.pt $T/weights.pt"), 2, "--set kv_channels=N");
 }
 
+static void control_characters_of_a_path_reach_no_terminal(void **state)
+{
+    (void)state;
+    struct said s = program("convert $T/mega $T/red\033[31m");
+    assert_int_equal(s.code, 0);
+    assert_null(strchr(s.out, '\033'));
+    assert_null(strchr(s.err, '\033'));
+    assert_non_null(strstr(s.out, "red\\x1b[31m\n"));
+    said_free(&s);
+    s = program("plan $T/mega $T/red\033[31m --to pt");
+    assert_int_equal(s.code, 0);
+    assert_null(strchr(s.out, '\033'));
+    assert_non_null(strstr(s.out, "red\\033[31m'"));
+    said_free(&s);
+    remove_tree(below("red\033[31m"));
+}
+
 static void a_batch_goes_on_past_a_failure_and_may_come_from_standard_input(void **state)
 {
     (void)state;
@@ -379,6 +396,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_target_may_be_unwritable),
         cmocka_unit_test(a_set_that_contradicts_the_tensors_is_an_error),
         cmocka_unit_test(a_single_file_target_is_verified_against_its_source_and_has_a_report),
+        cmocka_unit_test(control_characters_of_a_path_reach_no_terminal),
         cmocka_unit_test(a_batch_goes_on_past_a_failure_and_may_come_from_standard_input),
         cmocka_unit_test(a_conversion_outlives_the_reader_of_its_progress),
         cmocka_unit_test(what_was_remarked_on_the_source_is_told_by_a_conversion_too),

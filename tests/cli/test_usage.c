@@ -61,6 +61,10 @@ static void values_out_of_range_say_the_range(void **state)
     refused("convert a b --to gguf", 2, "--to gguf: not one of hf|");
     refused("convert a b --verify maybe", 2, "not one of none|checksum|reread");
     refused("convert a b --json=yes", 2, "--json takes no value");
+    refused("convert a b -j=yes", 2, "--json takes no value");
+    refused("convert a b -fjz", 2, "-z: no such option");
+    refused("convert a b -fjtgguf", 2, "--to gguf: not one of hf|");
+    refused("convert a b -fjt", 2, "--to needs a value");
     refused("convert a b --to", 2, "--to needs a value");
     refused("ls a --rank tp=x", 2, "--rank tp=x: not understood");
 }
