@@ -344,6 +344,16 @@ static bool is_size(const char *key)
     return false;
 }
 
+/* Told by which names there are, not by shapes. */
+static bool is_counted(const char *key)
+{
+    static const char *const keys[] = {"num_layers", "tie_embeddings", "moe_layer_freq", "mlp_only_layers"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp(keys[i], key))
+            return true;
+    return false;
+}
+
 static int add_setting(struct sl_detector *d, const char *key, const struct sl_value *v, const char *from)
 {
     struct sl_buf text = {.failed = false};
@@ -394,7 +404,7 @@ int sl_settings_finish(struct sl_detector *d)
         if (!v)
             continue;
         remark_overrule(d, key);
-        const bool counted = by == SL_BY_TENSORS && (!strcmp(key, "num_layers") || !strcmp(key, "tie_embeddings"));
+        const bool counted = by == SL_BY_TENSORS && is_counted(key);
         const int code = add_setting(d, key, v, counted ? "tensor names" : sl_said_from(d, by));
         if (code)
             return code;
