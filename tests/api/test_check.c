@@ -315,6 +315,46 @@ TEST(one_shard_that_is_another_ranks_is_named)
     ONLY(good, now, "warning shards-identical @ mp_rank_01 " FC2, "error crc @ mp_rank_01 " FC2);
 }
 
+/* ---- experts: 0 and 1 on the first rank, 2 and 3 on the second, each numbered from 0 in its file.
+ * The files are of the container that has no checksums. ---- */
+
+#define EXPERT "decoder.layers.1.mlp.experts.local_experts.1.linear_fc1.weight"
+
+TEST(an_expert_that_is_another_ranks_is_named)
+{
+    struct findings good, now;
+    copy_fixture("qwen3moe_tp2_pp1_ep2_etp1");
+    check(folder, &good);
+    struct region from = take("mp_rank_00_000", EXPERT), to = take("mp_rank_01_001", EXPERT);
+    memcpy(to.bytes, from.bytes, from.len);
+    free(from.bytes);
+    put(&to);
+    check(folder, &now);
+    ONLY(good, now, "warning shards-identical @ mp_rank_01_001 " EXPERT);
+}
+
+TEST(experts_that_no_file_holds_are_counted)
+{
+    static const char *const ranks[] = { "mp_rank_00_000", "mp_rank_01_001" };
+    static const char name[] = "local_experts.1.linear_fc2.weight";
+    struct findings good, now;
+    copy_fixture("qwen3moe_tp2_pp1_ep2_etp1");
+    check(folder, &good);
+    for (size_t i = 0; i < 2; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "iter_0000007/%s/model_optim_rng.pt", ranks[i]);
+        size_t len;
+        char *bytes = slurp(in(path), &len), *at = memmem(bytes, len, name, sizeof name - 1);
+        assert_non_null(at);
+        memcpy(at, "local_experts.1.linear_fcX.weight", sizeof name - 1);
+        write_text(in(path), bytes, len);
+        free(bytes);
+    }
+    check(folder, &now);
+    ONLY(good, now, "error expert-count @ layers.1.experts.1.down",
+         "warning unknown-tensor @ decoder.layers.1.mlp.experts.local_experts.1.linear_fcX.weight");
+}
+
 /* The norm is on both ranks, and equal: that is no copy of what should differ. */
 TEST(a_replica_that_differs_is_one_finding)
 {
@@ -467,6 +507,8 @@ int main(void)
         IN_FOLDER(fp32_whose_lower_halves_are_zero_was_bf16_once),
         IN_FOLDER(a_rank_file_copied_over_another_is_named),
         IN_FOLDER(one_shard_that_is_another_ranks_is_named),
+        IN_FOLDER(an_expert_that_is_another_ranks_is_named),
+        IN_FOLDER(experts_that_no_file_holds_are_counted),
         IN_FOLDER(a_replica_that_differs_is_one_finding),
         IN_FOLDER(padding_rows_of_one_kind_are_no_finding),
         IN_FOLDER(padding_that_differs_in_the_head_alone_is_told_there),
