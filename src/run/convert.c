@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define LARGE_SHARE 16u                        /* tensors above 1/16 of a worker's share go first */
-#define AHEAD 2u                               /* pieces that the disk reads while one is worked on */
+#define AHEAD 8u                               /* pieces that the disk reads while one is worked on */
 
 /* ---- one tensor ---- */
 
