@@ -147,6 +147,8 @@ void problems_text(struct sl_buf *b, const struct sl_problem *p, size_t count)
     for (size_t i = 0; i < count; i++) {
         sl_buf_printf(b, "%-9s %s  %s%s%s\n", sl_severity_name(p[i].severity), p[i].code, p[i].where,
                       *p[i].where ? ": " : "", p[i].message);
+        if (*p[i].expected)
+            sl_buf_printf(b, "          expected: %s\n", p[i].expected);
         if (*p[i].cause)
             sl_buf_printf(b, "          cause: %s\n", p[i].cause);
         if (*p[i].damage)
