@@ -237,6 +237,26 @@ int sl_file_slurp(const char *path, uint64_t limit, struct sl_arena *arena,
     return SL_OK;
 }
 
+int sl_stream_slurp(FILE *in, const char *where, uint64_t limit, struct sl_arena *arena,
+                    char **text, size_t *len, struct sl_error *err)
+{
+    struct sl_buf read = { 0 };
+    char part[4096];
+    size_t n;
+    while (read.len <= limit && (n = fread(part, 1, sizeof part, in)) > 0)
+        sl_buf_add(&read, part, n);
+    int code = SL_OK;
+    if (ferror(in))
+        code = sl_fail_errno(err, SL_INPUT, where, "it can't be read");
+    else if (read.len > limit)
+        code = sl_fail(err, SL_INPUT, where, "it goes on after %" PRIu64 " bytes, the most of a file of this kind", limit);
+    else if (read.failed || !(*text = sl_arena_strn(arena, read.data ? read.data : "", read.len)))
+        code = sl_fail_memory(err, read.len);
+    *len = read.len;
+    sl_buf_free(&read);
+    return code;
+}
+
 /* ---- writing ---- */
 
 int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size_t len,

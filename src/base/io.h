@@ -8,6 +8,7 @@
 #define SL_BASE_IO_H
 
 #include <shardlens/types.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
@@ -53,6 +54,9 @@ void sl_file_drop(int fd, uint64_t offset, uint64_t len);
  * larger than limit is SL_INPUT. *len may be NULL. */
 int sl_file_slurp(const char *path, uint64_t limit, struct sl_arena *arena,
                   char **text, size_t *len, struct sl_error *err);
+/* The same from a stream, which is read to its end. */
+int sl_stream_slurp(FILE *in, const char *where, uint64_t limit, struct sl_arena *arena,
+                    char **text, size_t *len, struct sl_error *err);
 
 /* Writes exactly len bytes at offset; SL_WRITE on failure. path for messages. */
 int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size_t len,

@@ -213,21 +213,8 @@ int sl_yaml_load(const char *path, uint64_t limit, struct sl_arena *arena,
 int sl_yaml_stream(FILE *in, const char *where, uint64_t limit, struct sl_arena *arena,
                    const struct sl_value **value, struct sl_error *err)
 {
-    struct sl_buf text = { 0 };
-    char part[4096];
-    size_t n = 0;
-    while (text.len <= limit && (n = fread(part, 1, sizeof part, in)) > 0)
-        sl_buf_add(&text, part, n);
-    int code = SL_OK;
-    if (ferror(in))
-        code = sl_fail_errno(err, SL_INPUT, where, "can't be read");
-    else if (text.failed)
-        code = sl_fail_memory(err, text.len);
-    else if (text.len > limit)
-        code = sl_fail(err, SL_INPUT, where, "is longer than %llu bytes, the most that a file of this kind has",
-                       (unsigned long long)limit);
-    else
-        code = parse_either(text.data ? text.data : "", text.len, where, arena, value, err);
-    sl_buf_free(&text);
-    return code;
+    char *text;
+    size_t len;
+    const int code = sl_stream_slurp(in, where, limit, arena, &text, &len, err);
+    return code ? code : parse_either(text, len, where, arena, value, err);
 }
