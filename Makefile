@@ -6,6 +6,9 @@
 # make             build/shardlens, build/libshardlens.a and build/libshardlens.so
 # make install     into $(DESTDIR)$(PREFIX): program, library, headers, man page, completions
 # make uninstall   takes the same files away
+# make static      build-static/shardlens: one file that runs on any Linux of this processor
+# make dist        shardlens-VERSION.tar.xz, the source archive
+# make deb         a Debian package; needs debhelper
 # make deps        install the Debian or Ubuntu packages that are missing
 # make clean       remove the build folders
 #
@@ -24,7 +27,7 @@
 # make docs        write docs/shardlens.1 again from the program
 # make help        this list
 #
-# Variables: CC, CFLAGS, OUT (build folder), V=1 (show commands), WERROR=1, JOBS, PREFIX, DESTDIR, PYTHON
+# Variables: CC, CFLAGS, OUT (build folder), V=1 (show commands), WERROR=1, JOBS, PREFIX, LIBDIR, DESTDIR, PYTHON
 
 VERSION  = 0.1.0
 SOVERSION = 0
@@ -35,6 +38,7 @@ OUT     ?= build
 V       ?= 0
 WERROR  ?= 0
 PREFIX  ?= /usr/local
+LIBDIR  ?= lib
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 WARN     = -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            $(if $(filter 1,$(WERROR)),-Werror)
@@ -187,36 +191,52 @@ deps:
 
 I = $(DESTDIR)$(PREFIX)
 install: all
-	install -d $(I)/bin $(I)/lib/pkgconfig $(I)/include/shardlens $(I)/share/man/man1 \
+	install -d $(I)/bin $(I)/$(LIBDIR)/pkgconfig $(I)/include/shardlens $(I)/share/man/man1 \
 	    $(I)/share/bash-completion/completions $(I)/share/zsh/site-functions $(I)/share/fish/vendor_completions.d
 	install -m 755 $(BIN) $(I)/bin/shardlens
-	install -m 644 $(LIB) $(I)/lib/libshardlens.a
-	install -m 755 $(SHLIB) $(I)/lib/libshardlens.so.$(VERSION)
-	ln -sf libshardlens.so.$(VERSION) $(I)/lib/libshardlens.so.$(SOVERSION)
-	ln -sf libshardlens.so.$(SOVERSION) $(I)/lib/libshardlens.so
+	install -m 644 $(LIB) $(I)/$(LIBDIR)/libshardlens.a
+	install -m 755 $(SHLIB) $(I)/$(LIBDIR)/libshardlens.so.$(VERSION)
+	ln -sf libshardlens.so.$(VERSION) $(I)/$(LIBDIR)/libshardlens.so.$(SOVERSION)
+	ln -sf libshardlens.so.$(SOVERSION) $(I)/$(LIBDIR)/libshardlens.so
 	install -m 644 include/shardlens/*.h $(I)/include/shardlens/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PKGS@|$(LIB_PKGS)|' \
-	    src/api/shardlens.pc.in > $(I)/lib/pkgconfig/shardlens.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@PKGS@|$(LIB_PKGS)|' \
+	    src/api/shardlens.pc.in > $(I)/$(LIBDIR)/pkgconfig/shardlens.pc
 	install -m 644 docs/shardlens.1 $(I)/share/man/man1/
 	$(BIN) completions bash > $(I)/share/bash-completion/completions/shardlens
 	$(BIN) completions zsh > $(I)/share/zsh/site-functions/_shardlens
 	$(BIN) completions fish > $(I)/share/fish/vendor_completions.d/shardlens.fish
 
 uninstall:
-	rm -f $(I)/bin/shardlens $(I)/lib/libshardlens.a $(I)/lib/libshardlens.so $(I)/lib/libshardlens.so.$(SOVERSION) \
-	    $(I)/lib/libshardlens.so.$(VERSION) $(I)/lib/pkgconfig/shardlens.pc $(I)/share/man/man1/shardlens.1 \
+	rm -f $(I)/bin/shardlens $(I)/$(LIBDIR)/libshardlens.a $(I)/$(LIBDIR)/libshardlens.so $(I)/$(LIBDIR)/libshardlens.so.$(SOVERSION) \
+	    $(I)/$(LIBDIR)/libshardlens.so.$(VERSION) $(I)/$(LIBDIR)/pkgconfig/shardlens.pc $(I)/share/man/man1/shardlens.1 \
 	    $(I)/share/bash-completion/completions/shardlens $(I)/share/zsh/site-functions/_shardlens \
 	    $(I)/share/fish/vendor_completions.d/shardlens.fish
 	rm -rf $(I)/include/shardlens
 
+# ---- packages ----
+
+# terminal descriptions are looked for where the distributions have them
+static:
+	$(Q)sh .ci/static.sh build-static/libs
+	$(Q)$(SUBMAKE) OUT=build-static LDFLAGS=-static CFLAGS="-O2" CPPFLAGS="$(CPPFLAGS) -Ibuild-static/libs/include" \
+	    LDLIBS="-Lbuild-static/libs/lib -lzip -lcjson -lz -lxxhash -ldeflate -lyaml -lncursesw -ltinfo -lpthread -lm" build-static/shardlens
+	$(Q)strip build-static/shardlens
+
+ARCHIVE = shardlens-$(VERSION)
+dist:
+	$(Q)git archive --prefix=$(ARCHIVE)/ HEAD | xz -9 > $(ARCHIVE).tar.xz.part && mv $(ARCHIVE).tar.xz.part $(ARCHIVE).tar.xz
+	@echo $(ARCHIVE).tar.xz
+deb:
+	$(Q)sh .ci/deb.sh $(VERSION) build-deb
+
 clean:
-	rm -rf build build-asan build-tsan build-fuzz build-gcc build-clang $(OUT)
+	rm -rf build build-static build-deb build-asan build-tsan build-fuzz build-gcc build-clang $(OUT)
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
 .PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs deps \
-        install uninstall clean help $(ROOMS:%=test-%)
+        install uninstall static dist deb clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
