@@ -25,6 +25,6 @@ CHANGES
     exit 1
 }
 if command -v lintian >/dev/null 2>&1; then
-    lintian --fail-on error,warning "$dir"/*.changes
+    lintian --allow-root --fail-on error,warning "$dir"/*.changes
 fi
 ls "$dir"/*.deb
