@@ -1,9 +1,10 @@
 #!/bin/sh
-# deps.sh build|check|interop: installs the Debian or Ubuntu packages that are missing,
+# deps.sh build|check|package|interop: installs the Debian or Ubuntu packages that are missing,
 # and only those. Says nothing and needs no network when all are there.
 #
 # build    what `make` and `make test` need
 # check    what `make lint`, `make fuzz` and a second compiler need
+# package  what `make static` and `make deb` need
 # interop  what `make interop` needs before it makes its own Python environment
 set -u
 missing=
@@ -37,12 +38,19 @@ for group in "$@"; do
         has_tool clang-tidy clang-tidy
         has_tool cppcheck cppcheck
         ;;
+    package)
+        has_tool cmake cmake
+        has_tool xz xz-utils
+        has_tool dpkg-source dpkg-dev
+        has_tool dh debhelper
+        has_tool lintian lintian
+        ;;
     interop)
         has_tool python3 python3
         python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
         ;;
     *)
-        echo "deps.sh: $group: not one of build, check, interop" >&2
+        echo "deps.sh: $group: not one of build, check, package, interop" >&2
         exit 2
         ;;
     esac
