@@ -311,6 +311,11 @@ void sl_job_cancel(struct sl_job *job, int code);   /* SL_INTERRUPTED, SL_TERMIN
 bool sl_job_finished(const struct sl_job *job);
 /* Waits for the end; returns its code and fills *err if it failed. */
 int sl_job_wait(struct sl_job *job, struct sl_error *err);
+/* The same, calling tell(progress, user) about every `every` milliseconds (0: 100) in the calling
+ * thread, and once more at the end. The first non-zero value it returns cancels the job with that
+ * code. */
+typedef int sl_job_tell(const struct sl_progress *progress, void *user);
+int sl_job_follow(struct sl_job *job, unsigned every, sl_job_tell *tell, void *user, struct sl_error *err);
 void sl_job_free(struct sl_job *job);               /* cancels and waits if needed */
 
 enum sl_result_status { SL_RESULT_PENDING, SL_RESULT_WRITTEN, SL_RESULT_VERIFIED, SL_RESULT_MISMATCH,

@@ -4,6 +4,6 @@
 echo "SHARDLENS_$1 {"
 echo "global:"
 # a declaration starts in the first column and names a function sl_*
-sed -n 's/^[a-z][A-Za-z0-9_ *]*[ *]\(sl_[a-z0-9_]*\)(.*/    \1;/p'
+sed -n '/^typedef/!s/^[a-z][A-Za-z0-9_ *]*[ *]\(sl_[a-z0-9_]*\)(.*/    \1;/p'
 echo "local: *;"
 echo "};"

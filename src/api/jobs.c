@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static struct sl_job *job_new(struct sl_checkpoint *ck)
 {
@@ -120,6 +121,31 @@ bool sl_job_finished(const struct sl_job *job)
 int sl_job_wait(struct sl_job *job, struct sl_error *err)
 {
     return sl_run_wait(job->run, err);
+}
+
+int sl_job_follow(struct sl_job *job, unsigned every, sl_job_tell *tell, void *user, struct sl_error *err)
+{
+    enum { STEP = 10 };      /* milliseconds: an end is seen this soon */
+    struct sl_progress p;
+    unsigned waited = 0;
+    bool cancelled = false;
+    every = every ? every : 100;
+    while (!sl_job_finished(job)) {
+        nanosleep(&(struct timespec){ 0, STEP * 1000000L }, NULL);
+        waited += STEP;
+        if (waited < every)
+            continue;
+        waited = 0;
+        sl_job_progress(job, &p);
+        int code = p.finished ? SL_OK : tell(&p, user);
+        if (code && !cancelled) {
+            sl_job_cancel(job, code);
+            cancelled = true;
+        }
+    }
+    sl_job_progress(job, &p);
+    tell(&p, user);
+    return sl_job_wait(job, err);
 }
 
 void sl_job_free(struct sl_job *job)

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 enum mode { MODE_NONE, MODE_BAR, MODE_PLAIN, MODE_JSON };
@@ -129,41 +128,42 @@ static void show_plain(const struct sl_progress *p, const char *what, int *tenth
             (unsigned long long)p->tensors_done, (unsigned long long)p->tensors_total);
 }
 
+/* What following a job needs to remember from one look to the next. */
+struct follow {
+    enum mode mode;
+    const char *what;
+    struct speed speed;
+    unsigned looks;
+    int tenth;
+    enum sl_phase phase;
+    bool shown;                              /* a bar stands on the screen */
+};
+
+static int look(const struct sl_progress *p, void *user)
+{
+    struct follow *f = user;
+    int stop = caught ? 128 + (int)caught : 0;
+    if (f->mode == MODE_NONE || (f->looks++ % 8 != 7 && !p->finished))      /* six times a second */
+        return stop;
+    double rate = speed_add(&f->speed, p->seconds, p->bytes_done);
+    if (f->mode == MODE_BAR && p->seconds >= 1 && !p->finished)
+        show_bar(p, f->what, rate), f->shown = true;
+    else if (f->mode == MODE_PLAIN && !p->finished)
+        show_plain(p, f->what, &f->tenth, &f->phase);
+    else if (f->mode == MODE_JSON)
+        show_json(p, rate);
+    return stop;
+}
+
 int job_follow(const struct values *v, struct sl_job *job, const char *what, struct sl_error *err)
 {
-    enum mode mode = mode_wanted(v);
+    struct follow f = { .mode = mode_wanted(v), .what = what, .tenth = -1, .phase = SL_PHASE_DONE };
     struct sigaction before[3];
-    struct sl_progress p;
-    struct speed speed = { .count = 0 };
-    int tenth = -1;
-    enum sl_phase phase = SL_PHASE_DONE;
-    bool cancelled = false, shown = false;
     caught = 0;
     watch_signals(before);
-    for (unsigned tick = 0; !sl_job_finished(job); tick++) {
-        struct timespec pause = { 0, 20000000 };
-        nanosleep(&pause, NULL);
-        if (caught && !cancelled) {
-            cancelled = true;
-            sl_job_cancel(job, 128 + (int)caught);
-        }
-        if (mode == MODE_NONE || tick % 8 != 7)      /* six times a second */
-            continue;
-        sl_job_progress(job, &p);
-        double rate = speed_add(&speed, p.seconds, p.bytes_done);
-        if (mode == MODE_BAR && p.seconds >= 1)
-            show_bar(&p, what, rate), shown = true;
-        else if (mode == MODE_PLAIN)
-            show_plain(&p, what, &tenth, &phase);
-        else if (mode == MODE_JSON)
-            show_json(&p, rate);
-    }
-    if (mode == MODE_JSON) {
-        sl_job_progress(job, &p);
-        show_json(&p, 0);
-    }
-    if (shown)
+    int code = sl_job_follow(job, 20, look, &f, err);
+    if (f.shown)
         fputs("\r\033[K", stderr);
     forget_signals(before);
-    return sl_job_wait(job, err);
+    return code;
 }

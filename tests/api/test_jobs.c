@@ -361,6 +361,51 @@ TEST(a_weight_that_no_tensor_holds_is_named)
     sl_close(ck);
 }
 
+struct told { unsigned calls; int stop; struct sl_progress last; };
+
+static int tell(const struct sl_progress *progress, void *user)
+{
+    struct told *t = user;
+    t->calls++;
+    t->last = *progress;
+    return t->stop;
+}
+
+static int followed(struct sl_plan *plan, struct told *t)
+{
+    struct sl_job *job;
+    if (sl_convert_start(plan, NULL, &job, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    if (t->stop)
+        sl_job_pause(job, true);
+    const int code = sl_job_follow(job, 10, tell, t, &err);
+    sl_job_free(job);
+    return code;
+}
+
+TEST(a_followed_job_tells_its_end_and_what_is_told_to_stop_stops_with_that_code)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, in("stopped"));
+    struct told stopped = { .stop = SL_TERMINATED };
+    int code = SL_OK;
+    for (int again = 0; again < 20 && !code; again++) {      /* on a busy machine it may end before the pause */
+        sl_folder_remove(in("stopped"), NULL);
+        code = followed(plan, &stopped);
+    }
+    assert_int_equal(code, SL_TERMINATED);
+    assert_false(sl_path_exists(in("stopped")));
+    sl_plan_free(plan);
+
+    plan = planned(ck, in("whole"));
+    struct told whole = { 0 };
+    assert_int_equal(followed(plan, &whole), SL_OK);
+    assert_true(whole.last.finished);
+    assert_int_equal(whole.last.verified, 3 * 9 + 3);
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -372,6 +417,7 @@ int main(void)
         IN_FOLDER(experts_go_through_another_cut_unchanged),
         ROW(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not),
         ROW(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read),
+        IN_FOLDER(a_followed_job_tells_its_end_and_what_is_told_to_stop_stops_with_that_code),
         IN_FOLDER(a_plan_without_a_rank_names_it),
         IN_FOLDER(a_weight_that_no_tensor_holds_is_named),
     };
