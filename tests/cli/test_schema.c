@@ -132,7 +132,7 @@ static void output_fits(const char *name, int code, const char *command)
     said_free(&s);
 }
 
-static const char *const fixtures[] = { "llama_tp2_pp2", "minicpm_vpp2_tp1_pp2", "llama_release_tp1_pp1", "llama_noargs_tp2_pp1",
+static const char *const fixtures[] = { "llama_tp2_pp2", "minicpm_vpp2_tp1_pp2", "llama_release_tp1_pp1",
                                         "qwen3moe_tp2_pp1_ep2_etp1", "mixtral_tp1_pp1_ep2_etp1" };
 
 static void questions_about_a_checkpoint_are_answered_as_the_schemas_say(void **state)
@@ -171,6 +171,7 @@ static void what_is_damaged_or_unknown_is_described_as_the_schemas_say(void **st
     said_free(&s);
     output_fits("inspect", 3, "inspect $T/damaged");
     output_fits("check", 1, "check $T/damaged --deep");
+    output_fits("inspect", 0, "inspect tests/fixtures/llama_noargs_tp2_pp1");
     output_fits("inspect", 0, "inspect tests/fixtures/llama.expected.safetensors");
     output_fits("ls", 0, "ls tests/fixtures/llama.expected.safetensors");
 }
