@@ -107,11 +107,11 @@ static bool is_held(const struct sl_layout *source, uint32_t param)
 
 /* Takes the element type from the first weight of the map that the source has; false when it has
  * none. (A rank may hold only padding of it.) */
-static bool choose_dtype(const struct target *t, const struct sl_stored *stored, const struct sl_map_names *names,
-                         enum sl_dtype *dtype)
+static bool choose_dtype(const struct target *t, const struct sl_rule *rule, const struct sl_stored *stored,
+                         const struct sl_map_names *names, enum sl_dtype *dtype)
 {
     const struct sl_layout *source = t->spec->source;
-    *dtype = t->spec->dtype ? t->spec->dtype : SL_BF16;
+    *dtype = rule->keep_dtype ? SL_F32 : t->spec->dtype ? t->spec->dtype : SL_BF16;
     for (size_t i = 0; i < stored->part_count; i++) {
         const char *pattern = stored->parts[i].param;
         const int64_t param = pattern ? names->find(names->arg, pattern, names->layer, names->expert) : -1;
@@ -119,7 +119,7 @@ static bool choose_dtype(const struct target *t, const struct sl_stored *stored,
             continue;
         if (source) {
             const enum sl_dtype has = source->tensors[source->slices[source->param_first[param]].tensor].dtype;
-            if (!t->spec->dtype || !sl_dtype_row(has)->is_float)
+            if (!t->spec->dtype || rule->keep_dtype || !sl_dtype_row(has)->is_float)
                 *dtype = has;
         }
         return true;
@@ -193,7 +193,7 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
         .expert = local_expert >= 0 ? first_expert + local_expert : strstr(rule->map, "expert") ? first_expert : -1,
         .tensor = (uint32_t)t->count };
     enum sl_dtype dtype;
-    if (!choose_dtype(t, stored, &names, &dtype))
+    if (!choose_dtype(t, rule, stored, &names, &dtype))
         return SL_OK;                            /* an optional weight that the source lacks */
     if ((rc = sl_stored_slices(stored, lo, hi, &names, &t->b.slices, t->b.err)))
         return rc;

@@ -176,6 +176,8 @@ static bool add_rows(struct building *b, const struct sl_value *rows, const stru
     for (size_t i = 0; i < rows->len; i++) {
         const struct sl_value *row = rows->items[i];
         const char *arg = sl_value_str(sl_value_get(row, "arg"));
+        if (!sl_model_when(b->m, sl_value_str(sl_value_get(row, "when"))))
+            continue;
         bool given, always = sl_value_get(row, "run") != NULL;
         if (!always)
             sl_value_bool(sl_value_get(row, "always"), &always);

@@ -238,21 +238,32 @@ static bool sign_holds(const struct sl_detector *d, const struct sl_detect_rule 
         && (!r->contains || contains(sl_value_str(v), r->contains));
 }
 
-/* Does a config.json name the family? */
-static bool config_names(const struct sl_value *config, const struct sl_family *f)
+static bool type_known(const struct sl_detector *d, const char *type)
+{
+    for (size_t i = 0; i < d->families->count; i++) {
+        const char *known = d->families->items[i].hf_model_type;
+        if (known && !strcmp(known, type))
+            return true;
+    }
+    return false;
+}
+
+/* Does a config.json name the family? By its model_type; by its architecture, which families share
+ * (Kimi-K2 has DeepSeek-V3's), only where the type tells nothing. */
+static bool config_names(const struct sl_detector *d, const struct sl_value *config, const struct sl_family *f)
 {
     const char *type = sl_value_str(sl_value_get(config, "model_type"));
     const struct sl_value *list = sl_value_get(config, "architectures");
     const char *architecture = list && list->kind == SL_VALUE_LIST && list->len ? sl_value_str(list->items[0]) : NULL;
-    if (architecture && f->hf_architecture && !strcmp(architecture, f->hf_architecture))
-        return true;
-    return type && f->hf_model_type && !strcmp(type, f->hf_model_type);
+    if (type && type_known(d, type))
+        return f->hf_model_type && !strcmp(type, f->hf_model_type);
+    return architecture && f->hf_architecture && !strcmp(architecture, f->hf_architecture);
 }
 
 static bool any_family_named(const struct sl_detector *d, const struct sl_value *config)
 {
     for (size_t i = 0; i < d->families->count; i++)
-        if (config_names(config, &d->families->items[i]))
+        if (config_names(d, config, &d->families->items[i]))
             return true;
     return false;
 }
@@ -262,7 +273,7 @@ static bool config_excludes(const struct sl_detector *d, const struct sl_family 
 {
     const struct sl_value *config = d->c->hf_config;
     const bool named = sl_value_str(sl_value_get(config, "model_type")) || sl_value_get(config, "architectures");
-    return config && named && !config_names(config, f);
+    return config && named && !config_names(d, config, f);
 }
 
 static int shape_weight(const struct sl_detector *d, const struct sl_family *f)
@@ -278,8 +289,8 @@ static int shape_weight(const struct sl_detector *d, const struct sl_family *f)
 /* Sum of all signs; *strongest is the greatest of them: many hints make no certainty. */
 static int weigh(const struct sl_detector *d, const struct sl_family *f, int *strongest)
 {
-    const int others[] = {shape_weight(d, f), d->c->hf_config && config_names(d->c->hf_config, f) ? SAME_TYPE : 0,
-                          d->options->hf_config && config_names(d->m->hf_reference, f) ? SAME_REFERENCE : 0};
+    const int others[] = {shape_weight(d, f), d->c->hf_config && config_names(d, d->c->hf_config, f) ? SAME_TYPE : 0,
+                          d->options->hf_config && config_names(d, d->m->hf_reference, f) ? SAME_REFERENCE : 0};
     int sum = *strongest = 0;
     for (size_t i = 0; i < f->detect_count + 3; i++) {
         const int weight = i < 3 ? others[i] : sign_holds(d, &f->detect[i - 3]) ? f->detect[i - 3].weight : 0;
@@ -299,9 +310,9 @@ static int tell_signs(struct sl_detector *d, const struct sl_family *f)
             code = sl_evidence_add(d->m, f->detect[i].says, "family=%s", f->name);
     if (!code && shape_weight(d, f) > 0)
         code = sl_evidence_add(d->m, sl_said_from(d, SL_BY_DATABASE), "family=%s", f->name);
-    if (!code && d->c->hf_config && config_names(d->c->hf_config, f))
+    if (!code && d->c->hf_config && config_names(d, d->c->hf_config, f))
         code = sl_evidence_add(d->m, "config.json", "family=%s", f->name);
-    if (!code && d->options->hf_config && config_names(d->m->hf_reference, f))
+    if (!code && d->options->hf_config && config_names(d, d->m->hf_reference, f))
         code = sl_evidence_add(d->m, "--hf-config", "family=%s", f->name);
     return code ? sl_fail_memory(d->err, 0) : SL_OK;
 }

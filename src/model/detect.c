@@ -163,6 +163,8 @@ static int say_dense_layers(struct sl_detector *d)
         if (!freq[i])
             dense[count++] = i;
     int code = sl_say(d, "mlp_only_layers", SL_BY_TENSORS, list_of(arena, dense, count));
+    if (!code && (!count || dense[count - 1] == (int64_t)count - 1))        /* the first layers and no others */
+        code = sl_say_int(d, "first_k_dense_replace", SL_BY_TENSORS, (int64_t)count);
     code = code ? code : sl_say(d, "moe_layer_freq", SL_BY_TENSORS,
                                 count ? list_of(arena, freq, (size_t)layers) : sl_value_new_int(arena, 1));
     return code || !count ? code : sl_set_flag(d, "dense_layers");
@@ -353,6 +355,7 @@ static int detect(struct sl_detector *d)
     code = code ? code : sl_settings_finish(d);
     code = code ? code : tell_layout(d);
     code = code ? code : sl_family_choose(d);
+    code = code ? code : sl_settings_imply(d);
     code = code ? code : find_name(d);
     m->flags = d->seen.flags;
     m->flag_count = d->seen.flag_count;

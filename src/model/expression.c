@@ -19,6 +19,7 @@ struct evaluation {
     int64_t values[MOST_PENDING];
     char operators[MOST_PENDING];
     size_t value_count, operator_count;
+    bool only_read;                      /* nothing is divided: values are not the real ones */
     struct sl_error *err;
 };
 
@@ -42,6 +43,8 @@ static int push_value(struct evaluation *e, int64_t value)
 
 static int divide(const struct evaluation *e, int64_t a, int64_t b, int64_t *out)
 {
+    if (e->only_read)
+        return SL_OK;
     if (b == 0)
         return sl_fail(e->err, SL_USAGE, "", "expression \"%.*s\": division by zero", (int)e->len, e->text);
     if (b == -1 ? !sl_mul_i64(a, -1, out) : a % b != 0)
@@ -157,7 +160,7 @@ int sl_expression(const char *text, size_t len,
                   bool (*lookup)(void *arg, const char *name, size_t len, int64_t *value), void *arg,
                   int64_t *out, struct sl_error *err)
 {
-    struct evaluation e = {.text = text, .len = len, .err = err};
+    struct evaluation e = {.text = text, .len = len, .only_read = !out, .err = err};
     bool want = true;                    /* a value comes next */
     while (e.at < len) {
         int code = SL_OK;
@@ -181,7 +184,8 @@ int sl_expression(const char *text, size_t len,
         if (code)
             return code;
     }
-    *out = e.values[0];
+    if (out)
+        *out = e.values[0];
     return SL_OK;
 }
 

@@ -234,7 +234,7 @@ static int read_rule(const struct loader *l, struct place at, const struct sl_va
 {
     static const char *const known[] = {"name", "map", "cut", "stage", "when", "spec", "experts", "optional",
                                         "alias",
-                                        "aliases", "label", NULL};
+                                        "aliases", "keep_dtype", "label", NULL};
     if (row->kind != SL_VALUE_DICT)
         return refuse(l, at, "an object is expected");
     int code = text_member(l, at, row, "name", &r->name);
@@ -249,6 +249,7 @@ static int read_rule(const struct loader *l, struct place at, const struct sl_va
     code = code ? code : read_spec(l, at, row, r);
     code = code ? code : read_experts(l, at, row, r);
     code = code ? code : bool_member(l, at, row, "optional", &r->optional);
+    code = code ? code : bool_member(l, at, row, "keep_dtype", &r->keep_dtype);
     code = code ? code : bool_member(l, at, row, "alias", &r->alias);
     code = code ? code : text_member(l, at, row, "label", &r->label);
     return code || r->map ? code : refuse(l, at, "\"map\" is missing");
@@ -420,6 +421,25 @@ static int read_drop(const struct loader *l, const struct sl_value *json, struct
     return SL_OK;
 }
 
+/* Settings by name, with values of their kinds. */
+static int read_implies(const struct loader *l, const struct sl_value *json, struct sl_family *f)
+{
+    const struct sl_value *rows = sl_value_get(json, "implies");
+    f->implies = rows;
+    if (rows && rows->kind != SL_VALUE_DICT)
+        return refuse(l, (struct place){.section = "implies"}, "an object is expected");
+    for (size_t i = 0; rows && i < rows->len; i++) {
+        const struct place at = {"implies", i, sl_value_str(rows->keys[i])};
+        bool invert = false;
+        const struct sl_setting_rule *rule = at.name ? sl_setting_rule_find(at.name, &invert) : NULL;
+        if (!rule || strcmp(rule->key, at.name))
+            return refuse(l, at, "no setting is called so");
+        if (!sl_kind_fits(rule->kind, rows->items[i]))
+            return refuse(l, at, sl_arena_printf(l->arena, "%s is expected", sl_kind_text(rule->kind)));
+    }
+    return SL_OK;
+}
+
 static int read_replaces(const struct loader *l, const struct sl_value *json)
 {
     static const char *const words[] = {"dims", "params", "tensors.hf", "tensors.megatron", "tensors.legacy", "config"};
@@ -437,7 +457,8 @@ static int read_replaces(const struct loader *l, const struct sl_value *json)
 static int read_family(const struct loader *l, const struct sl_value *json, struct sl_family *f)
 {
     static const char *const known[] = {"family", "title", "inherits", "abstract", "source", "hf", "needs",
-                                        "dims", "params", "tensors", "config", "detect", "drop", "replaces", NULL};
+                                        "dims", "params", "tensors", "config", "detect", "drop", "replaces", "implies",
+                                        NULL};
     const struct place top = {.section = "family file"};
     if (!json || json->kind != SL_VALUE_DICT)
         return refuse(l, top, "a JSON object is expected");
@@ -462,6 +483,7 @@ static int read_family(const struct loader *l, const struct sl_value *json, stru
     code = code ? code : read_tensors(l, json, f);
     code = code ? code : read_config(l, json, f);
     code = code ? code : read_detect(l, json, f);
+    code = code ? code : read_implies(l, json, f);
     return code ? code : read_drop(l, json, f);
 }
 
@@ -619,6 +641,7 @@ static int merge(struct sl_arena *arena, const struct sl_family *parent, struct 
         f->detect = parent->detect, f->detect_count = parent->detect_count;
     if (!f->drop_count)
         f->drop = parent->drop, f->drop_count = parent->drop_count;
+    f->implies = f->implies ? f->implies : parent->implies;
     f->needs = !f->needs ? parent->needs : !parent->needs ? f->needs
              : sl_arena_printf(arena, "%s & %s", parent->needs, f->needs);
     f->hf_architecture = f->hf_architecture ? f->hf_architecture : parent->hf_architecture;
@@ -691,9 +714,8 @@ static bool name_known(void *arg, const char *name, size_t len, int64_t *value)
 static int check_expression(const struct loader *l, struct place at, const struct sl_family *f,
                             const char *text, size_t len)
 {
-    int64_t value;
     struct sl_error err;
-    return sl_expression(text, len, name_known, (void *)(uintptr_t)f, &value, &err)
+    return sl_expression(text, len, name_known, (void *)(uintptr_t)f, NULL, &err)
          ? refuse(l, at, err.message) : SL_OK;
 }
 

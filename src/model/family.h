@@ -8,11 +8,13 @@
  *    "params": {"embed": "vocab hidden", "layers.{layer}.attn.q": "group q_per_group head hidden",
  *               "layers.{layer}.attn.q_bias": {"axes": "group q_per_group head", "when": "qkv_bias"}},
  *    "tensors": {"hf": [RULE, ..], "megatron": [RULE, ..], "legacy": [RULE, ..]},
- *    "config": [CONFIG, ..], "detect": [SIGN, ..], "drop": ["*._extra_state"], "source": ".."}
+ *    "config": [CONFIG, ..], "detect": [SIGN, ..], "drop": ["*._extra_state"], "source": "..",
+ *    "implies": {"moe_router_score_function": "sigmoid"}}
  *
  * replaces sections that take no rows from the parent: ["tensors.hf"]; in all others a row
  *          takes the place of the parent's rows of the same name
  * abstract true: only a parent for others, never the family of a checkpoint
+ * implies  settings that all models of the family have, for checkpoints that do not tell
  * needs    condition that the tensors and settings of a checkpoint must fulfil, and
  *          those of its parents too
  * dims     names of axis lengths, each an expression over config keys
@@ -50,6 +52,7 @@
  *   experts  the same for how experts are stored: "te_grouped" (weightN), "grouped"
  *          (weight1, weight2 of all local experts), "local_experts", "block_ffn"
  *   optional  true: absent in a source is no error
+ *   keep_dtype  true: written in the source's element type whatever --dtype says
  *   alias  true: met in sources, never written to a target
  *   aliases  more names of the same tensor, each an alias rule of its own
  *   label  a word for people: "q k v by group"
@@ -85,6 +88,7 @@ struct sl_rule {
     const char *spec;          /* "te", "local", NULL: both */
     const char *experts;       /* "te_grouped", "grouped", .., NULL: all */
     bool optional;
+    bool keep_dtype;           /* --dtype does not concern it */
     bool alias;                /* met in sources, never written */
     const char *label;         /* "q k v by group", for people; NULL */
 };
@@ -126,6 +130,7 @@ struct sl_family {
     const struct sl_config_rule *config;       size_t config_count;
     const struct sl_detect_rule *detect;       size_t detect_count;
     const char *const *drop;                   size_t drop_count;   /* globs of names that are no weights */
+    const struct sl_value *implies;            /* a DICT of settings, NULL */
     const struct sl_value *json;               /* the whole merged description */
 };
 
@@ -147,7 +152,8 @@ bool sl_rule_match(const char *pattern, const char *name, int32_t *layer, int32_
 void sl_rule_name(const char *pattern, int32_t layer, int32_t expert, char *out, size_t room);
 
 /* Expressions: integers, names, + - * / ( ), division must be exact. lookup returns false
- * for an unknown name. SL_USAGE says which name is unknown or what does not divide. */
+ * for an unknown name. SL_USAGE says which name is unknown or what does not divide. out may be
+ * NULL: only whether it is an expression of known names is told. */
 int sl_expression(const char *text, size_t len,
                   bool (*lookup)(void *arg, const char *name, size_t len, int64_t *value), void *arg,
                   int64_t *out, struct sl_error *err);

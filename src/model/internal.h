@@ -23,7 +23,7 @@ struct sl_name_fact {                    /* what a tensor of this name tells */
     const char *name;                    /* glob; numbers in names are '#' */
     uint32_t ndim;                       /* 0: the shape tells nothing */
     struct { const char *fact; enum sl_cut cut; } axes[SL_FACT_AXES];
-    const char *flag;                    /* "" : none */
+    const char *flag;                    /* one, or several with blanks between; "" : none */
 };
 enum sl_number_kind { SL_KIND_INT, SL_KIND_NUMBER, SL_KIND_BOOL, SL_KIND_STR, SL_KIND_ANY };
 struct sl_setting_source {               /* one spelling of a setting */
@@ -124,6 +124,8 @@ int sl_say_int(struct sl_detector *d, const char *key, enum sl_said_by by, int64
 const char *sl_said_from(const struct sl_detector *d, enum sl_said_by by);
 /* Fills m->config from what was said. */
 int sl_settings_finish(struct sl_detector *d);
+/* Adds what the family implies where nothing was said. */
+int sl_settings_imply(struct sl_detector *d);
 
 int sl_evidence_add(struct sl_model *m, const char *from, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

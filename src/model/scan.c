@@ -207,6 +207,20 @@ static bool is_weight(const struct sl_tensor *t)
     return !(t->flags & (SL_TENSOR_EXTRA | SL_TENSOR_OPTIMIZER)) && t->name;
 }
 
+/* "mla fork_mla": both. */
+static int add_flags(struct scan *s, const char *flags)
+{
+    if (!strchr(flags, ' '))
+        return sl_seen_add_flag(s->out, s->arena, flags) ? SL_OK : SL_MEMORY;
+    for (const char *p = flags; *(p += strspn(p, " ")); p += strcspn(p, " ")) {
+        const size_t len = strcspn(p, " ");
+        const char *flag = sl_seen_flag(s->out, p, len) ? "" : sl_arena_strn(s->arena, p, len);
+        if (!flag || !sl_seen_add_flag(s->out, s->arena, flag))
+            return SL_MEMORY;
+    }
+    return SL_OK;
+}
+
 static int look_at(struct scan *s, const struct sl_tensor *t)
 {
     char kind[512];
@@ -227,7 +241,7 @@ static int look_at(struct scan *s, const struct sl_tensor *t)
     s->dialects[fact->dialect]++;
     vote_shape(s, t, fact);
     note_layer(s, t, pp, layer, s->out->moe_layers && !strcmp(fact->flag, "moe"));
-    return sl_seen_add_flag(s->out, s->arena, fact->flag) ? SL_OK : SL_MEMORY;
+    return add_flags(s, fact->flag);
 }
 
 static size_t most(const uint64_t *counts, size_t count)

@@ -180,12 +180,35 @@ static const struct sl_value *rope_of(const struct sl_value *config)
     return is_null(v) ? sl_value_get(config, "rope_parameters") : v;
 }
 
+/* Latent attention has arguments of its own for yarn; what config.json leaves out, both sides take as 32, 1, 1 and 0.
+ * Source: transformers modeling_rope_utils.py (_compute_yarn_parameters); Megatron-LM transformer_config.py
+ * (MLATransformerConfig) */
+static int take_latent_rope(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
+{
+    static const struct { const char *hf, *key; double usual; } numbers[] = {
+        {"factor", "rotary_scaling_factor", 0}, {"original_max_position_embeddings", "original_max_position_embeddings", 0},
+        {"beta_fast", "beta_fast", 32}, {"beta_slow", "beta_slow", 1}, {"mscale", "mscale", 1},
+        {"mscale_all_dim", "mscale_all_dim", 0}};
+    const struct sl_value *rope = rope_of(config);
+    int code = sl_say(d, "rope_type", by, sl_value_new_str(&d->m->arena, "yarn"));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !code; i++) {
+        const struct sl_value *v = sl_value_get(rope, numbers[i].hf);
+        if (!is_null(v))
+            code = sl_say(d, numbers[i].key, by, v);
+        else if (i > 1)
+            code = sl_say(d, numbers[i].key, by, sl_value_new_double(&d->m->arena, numbers[i].usual));
+    }
+    return code;
+}
+
 /* The scaling of Llama 3.1 is a flag and a factor in Megatron. */
 static int take_rope(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
 {
     const struct sl_value *rope = rope_of(config), *factor = sl_value_get(rope, "factor");
     const char *type = sl_value_str(sl_value_get(rope, "rope_type"));
     type = type ? type : sl_value_str(sl_value_get(rope, "type"));
+    if (!is_null(sl_value_get(config, "kv_lora_rank")))
+        return !type || strcmp(type, "yarn") ? SL_OK : take_latent_rope(d, config, by);
     if (type && !strcmp(type, "linear") && !is_null(factor))
         return sl_say(d, "rotary_seq_len_interpolation_factor", by, factor);
     if (!type || strcmp(type, "llama3"))
@@ -337,7 +360,8 @@ static bool is_size(const char *key)
 {
     static const char *const sizes[] = {"num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads",
                                         "num_query_groups", "kv_channels", "vocab_size", "padded_vocab_size", "num_experts",
-                                        "moe_ffn_hidden_size", "tie_embeddings"};
+                                        "moe_ffn_hidden_size", "q_lora_rank", "kv_lora_rank", "qk_head_dim",
+                                        "qk_pos_emb_head_dim", "v_head_dim", "tie_embeddings"};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!strcmp(sizes[i], key))
             return true;
@@ -406,6 +430,23 @@ int sl_settings_finish(struct sl_detector *d)
         remark_overrule(d, key);
         const bool counted = by == SL_BY_TENSORS && is_counted(key);
         const int code = add_setting(d, key, v, counted ? "tensor names" : sl_said_from(d, by));
+        if (code)
+            return code;
+    }
+    return SL_OK;
+}
+
+int sl_settings_imply(struct sl_detector *d)
+{
+    const struct sl_family *f = d->m->family;
+    const struct sl_value *implies = f ? f->implies : NULL;
+    for (size_t i = 0; implies && i < implies->len; i++) {
+        const char *key = sl_value_str(implies->keys[i]);
+        bool invert;
+        const struct sl_setting_rule *rule = sl_setting_rule_find(key, &invert);
+        if (!rule || sl_model_get(d->m, rule->key))
+            continue;
+        const int code = add_setting(d, rule->key, implies->items[i], f->title);
         if (code)
             return code;
     }

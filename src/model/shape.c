@@ -166,6 +166,69 @@ static int solve_grouped(struct sl_detector *d)
     return !code && sl_value_bool(sl_known(d, "swiglu", &by), &gated) && gated ? sl_set_flag(d, "gated") : code;
 }
 
+/* ---- latent attention ---------------------------------------------------- */
+
+/* Rows of its matrices, of all heads and whole: q_b (or q), kv_a, kv_b, and columns of o. */
+struct latent { int64_t q, kv_a, kv_b, o, q_lora, kv_lora; };
+struct latent_sizes { int64_t heads, nope, rope, v; };
+
+/* q = heads (nope + rope), kv_b = heads (nope + v), o = heads v, kv_a = kv_lora + rope: four equations for
+ * heads, nope, rope and v. */
+static bool solve_latent(const struct latent *l, int64_t kv_a, struct latent_sizes *out)
+{
+    out->rope = kv_a - l->kv_lora;
+    if (out->rope <= 0 || l->kv_b <= l->o || (l->q + l->o - l->kv_b) % out->rope)
+        return false;
+    out->heads = (l->q + l->o - l->kv_b) / out->rope;
+    if (out->heads <= 0 || l->o % out->heads || (l->kv_b - l->o) % out->heads)
+        return false;
+    out->v = l->o / out->heads;
+    out->nope = (l->kv_b - l->o) / out->heads;
+    return true;
+}
+
+/* MindSpeed-LLM keeps q_a and kv_a in linear_qkv, whole on every rank (LinearNoTP), which counts as cut. */
+static bool find_latent(const struct sl_detector *d, struct latent *l)
+{
+    int64_t rows;
+    const bool apart = sl_seen_fact(&d->seen, "kv_a_rows", &l->kv_a);
+    l->q_lora = 0;
+    (void)sl_seen_fact(&d->seen, "q_lora_rank", &l->q_lora);
+    if (!apart && (!sl_seen_fact(&d->seen, "qkv_rows", &rows) || !l->q_lora))
+        return false;
+    if (!apart)
+        l->kv_a = rows / sl_max_i64(d->c->container == SL_MEGATRON_TORCH ? d->c->parallel.tp : 1, 1) - l->q_lora;
+    return sl_seen_fact(&d->seen, "q_rows", &l->q) && sl_seen_fact(&d->seen, "kv_b_rows", &l->kv_b)
+        && sl_seen_fact(&d->seen, "o_cols", &l->o) && sl_seen_fact(&d->seen, "kv_lora_rank", &l->kv_lora);
+}
+
+/* kv_a is whole on every rank (Transformer Engine's spelling) or cut over them (the local one); the sizes tell. */
+static int solve_latent_attention(struct sl_detector *d)
+{
+    struct latent l;
+    struct latent_sizes s;
+    if (!sl_has_flag(d, "mla"))
+        return SL_OK;
+    if (!find_latent(d, &l))
+        return SL_OK;
+    const int64_t tp = d->c->container == SL_MEGATRON_TORCH ? d->c->parallel.tp : 1;
+    if (!solve_latent(&l, l.kv_a, &s) && !solve_latent(&l, l.kv_a * sl_max_i64(tp, 1), &s)) {
+        sl_problem_add(&d->m->problems, "shape-unexpected", "latent attention", NULL,
+                       "the rows of its matrices (q %lld, kv_a %lld, kv_b %lld; kv_lora_rank %lld) and the columns of the"
+                       " output projection (%lld) are those of no number of heads", (long long)l.q, (long long)l.kv_a,
+                       (long long)l.kv_b, (long long)l.kv_lora, (long long)l.o);
+        return SL_OK;
+    }
+    int code = sl_say_int(d, "num_attention_heads", SL_BY_TENSORS, s.heads);
+    code = code ? code : sl_say_int(d, "num_query_groups", SL_BY_TENSORS, s.heads);
+    code = code ? code : sl_say_int(d, "kv_channels", SL_BY_TENSORS, s.v);
+    code = code ? code : sl_say_int(d, "v_head_dim", SL_BY_TENSORS, s.v);
+    code = code ? code : sl_say_int(d, "qk_head_dim", SL_BY_TENSORS, s.nope);
+    code = code ? code : sl_say_int(d, "qk_pos_emb_head_dim", SL_BY_TENSORS, s.rope);
+    code = code ? code : sl_say_int(d, "kv_lora_rank", SL_BY_TENSORS, l.kv_lora);
+    return code || !l.q_lora ? code : sl_say_int(d, "q_lora_rank", SL_BY_TENSORS, l.q_lora);
+}
+
 static int solve_sizes(struct sl_detector *d)
 {
     static const struct gate_facts dense = {"gate_rows", "fc1_rows", "ffn_hidden_size", "linear_fc1", "the MLP"};
@@ -180,7 +243,9 @@ static int solve_sizes(struct sl_detector *d)
     code = code ? code : take_fact(d, "vocab_rows", "padded_vocab_size");
     code = code ? code : solve_gate(d, &dense);
     code = code ? code : solve_gate(d, &experts);
-    solve_rows(d);
+    code = code ? code : solve_latent_attention(d);
+    if (!sl_has_flag(d, "mla"))
+        solve_rows(d);
     return code;
 }
 
@@ -511,11 +576,12 @@ static int compare_size(struct sl_detector *d, const char *key)
 static int compare_sizes(struct sl_detector *d)
 {
     static const char *const keys[] = {"num_layers", "hidden_size", "ffn_hidden_size", "padded_vocab_size", "num_experts",
-                                       "moe_ffn_hidden_size"};
+                                       "moe_ffn_hidden_size", "q_lora_rank", "kv_lora_rank", "qk_head_dim",
+                                       "qk_pos_emb_head_dim", "v_head_dim"};
     int code = SL_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys && !code; i++)
         code = compare_size(d, keys[i]);
-    return code;
+    return code || !sl_has_flag(d, "mla") ? code : compare_size(d, "num_attention_heads");
 }
 
 /* Biases and the gate: args that say otherwise are of another model, or were edited. */

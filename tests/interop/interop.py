@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from hf_expect import hf_state, raw, write_hf_folder
 from megatron_tiny import (Cut, Model, build, dist_checkpointing, enter, make_base, make_cut, on_ranks, parallel_state,
                            rank_folder, te_names)
+import latent
 import moe
 from merge import load_ranks, merge, shard_folder
 
@@ -618,6 +619,7 @@ def main():
             run_model(model, work)
         run_bias(work)
         moe.run(work, lens, Tally, Row)
+        latent.run(work, lens, Tally, Row)
         run_demo(work)
     print(f"\n{Tally.passed} passed, {Tally.failed} failed")
     sys.exit(1 if Tally.failed else 0)

@@ -73,8 +73,8 @@ def forward_hf(model):
 
 # --- in Megatron -----------------------------------------------------------------------------------------
 
-def config_from(args):
-    return TransformerConfig(
+def config_fields(args):
+    return dict(
         num_layers=args.num_layers, hidden_size=args.hidden_size, ffn_hidden_size=args.ffn_hidden_size,
         num_attention_heads=args.num_attention_heads, kv_channels=args.kv_channels,
         num_query_groups=args.num_query_groups if args.group_query_attention else args.num_attention_heads,
@@ -124,7 +124,7 @@ def megatron_logits(rank, cut, folder, tokens):
     file = torch.load(os.path.join(folder, place(pp, ep), "model_optim_rng.pt"), weights_only=False)
     args = file["args"]
     assert args.world_size == torch.distributed.get_world_size(), f"world_size {args.world_size}"
-    config = config_from(args)
+    config = TransformerConfig(**config_fields(args))
     spec = get_gpt_decoder_block_spec(config, use_transformer_engine=False, normalization="RMSNorm")
     chunk = GPTModel(
         config=config, transformer_layer_spec=spec, vocab_size=args.padded_vocab_size,

@@ -17,6 +17,9 @@ struct made_shape {
     bool tied, te, qkv_bias, qk_norm, moe, hf;
     int64_t norm;                                 /* length of q and k norms */
     int64_t experts, shared;                      /* shared: width of the shared expert, 0: none */
+    int64_t dense, dense_ffn;                     /* layers before the first with experts */
+    bool shared_gate, expert_bias;
+    int64_t heads, q_lora, kv_lora, nope, rope, v;/* latent attention: kv_lora is not 0; without q_lora a plain q */
 };
 
 enum { MADE_TENSORS = 4096 };
@@ -41,6 +44,23 @@ static int64_t made_qkv(struct made_shape s)
     return (int64_t)((uint64_t)s.qd + 2 * (uint64_t)s.kvd);
 }
 
+/* In Transformer Engine's spelling: down projections whole, the others cut by heads. */
+static void made_latent(struct sl_ckpt *c, int32_t rank, int32_t chunk, const char *base, struct made_shape s, int64_t tp)
+{
+    char name[160];
+    const int64_t q = s.heads * (s.nope + s.rope) / tp;
+#define ADD(text, rows, cols) (snprintf(name, sizeof name, "%sself_attention.%s", base, text), made_add(c, rank, chunk, name, rows, cols))
+    if (s.q_lora) {
+        ADD("linear_q_down_proj.weight", s.q_lora, s.hidden), ADD("linear_q_up_proj.weight", q, s.q_lora);
+        ADD("linear_q_up_proj.layer_norm_weight", s.q_lora, 0);
+    } else {
+        ADD("linear_q_proj.weight", q, s.hidden);
+    }
+    ADD("linear_kv_down_proj.weight", s.kv_lora + s.rope, s.hidden), ADD("linear_kv_up_proj.layer_norm_weight", s.kv_lora, 0);
+    ADD("linear_kv_up_proj.weight", s.heads * (s.nope + s.v) / tp, s.kv_lora), ADD("linear_proj.weight", s.hidden, s.heads * s.v / tp);
+#undef ADD
+}
+
 static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t layer, struct made_shape s, int64_t tp)
 {
     char base[64], name[160];
@@ -53,26 +73,35 @@ static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t l
         ADD("mlp.down_proj.weight", s.hidden, s.ffn);
         return;
     }
-    ADD(s.te ? "self_attention.linear_qkv.layer_norm_weight" : "input_layernorm.weight", s.hidden, 0);
-    ADD("self_attention.linear_qkv.weight", made_qkv(s) / tp, s.hidden);
+    ADD(s.te && !s.kv_lora ? "self_attention.linear_qkv.layer_norm_weight" : "input_layernorm.weight", s.hidden, 0);
+    if (s.kv_lora)
+        made_latent(c, rank, chunk, base, s, tp);
+    else
+        ADD("self_attention.linear_qkv.weight", made_qkv(s) / tp, s.hidden);
     if (s.qkv_bias)
         ADD("self_attention.linear_qkv.bias", made_qkv(s) / tp, 0);
     if (s.qk_norm)
         ADD("self_attention.q_layernorm.weight", s.norm, 0), ADD("self_attention.k_layernorm.weight", s.norm, 0);
-    ADD("self_attention.linear_proj.weight", s.hidden, s.qd / tp);
-    if (s.moe) {
+    if (!s.kv_lora)
+        ADD("self_attention.linear_proj.weight", s.hidden, s.qd / tp);
+    if (s.moe && layer >= s.dense) {
         ADD("pre_mlp_layernorm.weight", s.hidden, 0), ADD("mlp.router.weight", s.experts, s.hidden);
         ADD("mlp.experts.local_experts.0.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);
         ADD("mlp.experts.local_experts.0.linear_fc2.weight", s.hidden, s.ffn / tp);
         if (s.shared) {
             ADD("mlp.shared_experts.linear_fc1.weight", 2 * s.shared / tp, s.hidden);
-            ADD("mlp.shared_experts.linear_fc2.weight", s.hidden, s.shared / tp), ADD("mlp.shared_experts.gate_weight", 1, s.hidden);
+            ADD("mlp.shared_experts.linear_fc2.weight", s.hidden, s.shared / tp);
         }
+        if (s.shared_gate)
+            ADD("mlp.shared_experts.gate_weight", 1, s.hidden);
+        if (s.expert_bias)
+            ADD("mlp.router.expert_bias", s.experts, 0);
         return;
     }
     ADD(s.te ? "mlp.linear_fc1.layer_norm_weight" : "pre_mlp_layernorm.weight", s.hidden, 0);
-    ADD("mlp.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);
-    ADD("mlp.linear_fc2.weight", s.hidden, s.ffn / tp);
+    const int64_t ffn = s.moe ? s.dense_ffn : s.ffn;
+    ADD("mlp.linear_fc1.weight", (int64_t)(2 * (uint64_t)ffn / (uint64_t)tp), s.hidden);
+    ADD("mlp.linear_fc2.weight", s.hidden, ffn / tp);
 #undef ADD
 }
 

@@ -62,15 +62,15 @@ static void a_child_has_its_parents_rules_and_needs(void **state)
     struct sl_families f;
     assert_int_equal(sl_families_load(NULL, &f, NULL), SL_OK);
     const struct sl_family *m = sl_family_find(&f, "minicpm");
-    const struct sl_rule *qkv = rule_of(m, SL_DIALECT_MEGATRON, "decoder.layers.{layer}.self_attention.linear_qkv.weight", NULL);
+    const struct sl_rule *qkv = rule_of(m, SL_DIALECT_MEGATRON, "decoder.layers.{layer}.self_attention.linear_qkv.weight", "!mla");
     assert_non_null(qkv);
     assert_string_equal(qkv->map, "(group [attn.q: q_per_group head | attn.k: head | attn.v: head]) hidden");
     assert_string_equal(qkv->cut_over, "tp");
     assert_int_equal(qkv->cut_axis, 0);
     assert_int_equal(qkv->stage, SL_STAGE_LAYER);
-    const struct sl_rule *proj = rule_of(m, SL_DIALECT_MEGATRON, "decoder.layers.{layer}.self_attention.linear_proj.weight", NULL);
+    const struct sl_rule *proj = rule_of(m, SL_DIALECT_MEGATRON, "decoder.layers.{layer}.self_attention.linear_proj.weight", "!mla");
     assert_int_equal(proj->cut_axis, 1);
-    const struct sl_rule *norm = rule_of(m, SL_DIALECT_MEGATRON, "decoder.layers.{layer}.input_layernorm.weight", NULL);
+    const struct sl_rule *norm = rule_of(m, SL_DIALECT_MEGATRON, "decoder.layers.{layer}.input_layernorm.weight", "!mla");
     assert_string_equal(norm->spec, "local");
     assert_null(norm->cut_over);
     const struct sl_rule *head = rule_of(m, SL_DIALECT_MEGATRON, "output_layer.weight", "!tied");

@@ -9,11 +9,37 @@
 
 static struct sl_families families;
 
+/* What config.json of the published models says of latent attention and experts. */
+static const struct latent { const char *name; int64_t q_lora, kv_lora, nope, rope, v, shared, dense; } latents[] = {
+    {"MiniCPM3-4B", 768, 256, 64, 32, 64, 0, 0}, {"DeepSeek-V2-Lite", 0, 512, 128, 64, 128, 2816, 1},
+    {"DeepSeek-V2", 1536, 512, 128, 64, 128, 3072, 1}, {"DeepSeek-V2.5", 1536, 512, 128, 64, 128, 3072, 1},
+    {"DeepSeek-V3", 1536, 512, 128, 64, 128, 2048, 3}, {"DeepSeek-R1", 1536, 512, 128, 64, 128, 2048, 3},
+    {"Moonlight-16B-A3B", 0, 512, 128, 64, 128, 2816, 1}, {"Kimi-K2", 1536, 512, 128, 64, 128, 2048, 1}};
+
+static const struct latent *latent_of(const struct sl_model_row *row)
+{
+    for (size_t i = 0; i < sizeof latents / sizeof *latents; i++)
+        if (!strcmp(latents[i].name, row->name))
+            return &latents[i];
+    return NULL;
+}
+
+static void add_latent(struct made_shape *s, const struct sl_model_row *row)
+{
+    const struct latent *l = latent_of(row);
+    if (!l)
+        return;
+    s->heads = row->heads, s->q_lora = l->q_lora, s->kv_lora = l->kv_lora;
+    s->nope = l->nope, s->rope = l->rope, s->v = l->v;
+    s->shared = l->shared, s->dense = l->dense, s->dense_ffn = row->ffn;
+    s->expert_bias = l->shared && strcmp(row->family, "deepseek-v2");
+}
+
 static struct made_shape shape_of(const struct sl_model_row *row, int32_t tp)
 {
     const struct sl_model_facts *facts = sl_model_row_facts(row);
     const int64_t step = 128 * (int64_t)tp, vocab = (row->vocab + step - 1) / step * step;
-    return (struct made_shape){
+    struct made_shape s = {
         .layers = row->layers, .hidden = row->hidden, .ffn = row->experts ? facts->moe_ffn : row->ffn,
         .moe = row->experts > 0, .experts = row->experts,
         /* as wide as the chosen experts together (config.json of both published models: 5632 and 20480) */
@@ -21,6 +47,11 @@ static struct made_shape shape_of(const struct sl_model_row *row, int32_t tp)
         .qd = (int64_t)row->heads * row->head_dim, .kvd = (int64_t)row->kv_heads * row->head_dim, .vocab = vocab,
         .qkv_bias = strstr(facts->flags, "!qkv_bias") == NULL, .qk_norm = strstr(facts->flags, "!qk_norm") == NULL,
         .norm = row->head_dim};
+    s.shared_gate = s.shared > 0;
+    if (latent_of(row))
+        s.qk_norm = false;
+    add_latent(&s, row);
+    return s;
 }
 
 static void check_row(const struct sl_model_row *row)
@@ -37,7 +68,7 @@ static void check_row(const struct sl_model_row *row)
         fail_msg("%s is of family %s", row->name, m->family ? m->family->name : "none");
     assert_true(sl_model_int(m, "kv_channels", &size) && sl_model_int(m, "num_attention_heads", &heads)
                 && sl_model_int(m, "num_query_groups", &groups));
-    assert_int_equal(size, row->head_dim);
+    assert_int_equal(size, latent_of(row) ? latent_of(row)->v : row->head_dim);
     assert_int_equal(heads, row->heads);
     assert_int_equal(groups, row->kv_heads);
     assert_int_equal(m->vocab, row->vocab);
