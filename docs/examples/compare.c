@@ -41,7 +41,7 @@ static int diff(struct sl_checkpoint *a, struct sl_checkpoint *b, struct sl_erro
     if (code)
         return code;
     code = sl_job_wait(job, err);
-    if (!code || code == SL_NO)              /* SL_NO: they differ, which is an answer */
+    if (!code)
         code = print_differences(job);
     sl_job_free(job);
     return code;
@@ -55,12 +55,11 @@ static int check(struct sl_checkpoint *a, struct sl_error *err)
     if (code)
         return code;
     code = sl_job_wait(job, err);
-    if (!code || code == SL_NO) {
+    if (!code) {
         const struct sl_check_result *r = sl_check_result(job);
         printf("%s\n", r->verdict);
         for (size_t i = 0; i < r->problem_count; i++)
             printf("%s %s: %s\n", sl_severity_name(r->problems[i].severity), r->problems[i].where, r->problems[i].message);
-        code = 0;
     }
     sl_job_free(job);
     return code;

@@ -309,7 +309,8 @@ void sl_job_progress(const struct sl_job *job, struct sl_progress *out);
 void sl_job_pause(struct sl_job *job, bool pause);
 void sl_job_cancel(struct sl_job *job, int code);   /* SL_INTERRUPTED, SL_TERMINATED, .. ; stops within a second */
 bool sl_job_finished(const struct sl_job *job);
-/* Waits for the end; returns its code and fills *err if it failed. */
+/* Waits for the end; returns its code and fills *err if it failed. A comparison that finds
+ * differences, and a check that finds errors, has not failed: they are its result. */
 int sl_job_wait(struct sl_job *job, struct sl_error *err);
 /* The same, calling tell(progress, user) about every `every` milliseconds (0: 100) in the calling
  * thread, and once more at the end. The first non-zero value it returns cancels the job with that
@@ -376,11 +377,11 @@ size_t sl_family_row_count(void);
 const struct sl_family_row *sl_family_row(size_t index);
 
 struct sl_demo_options {
-    const char *family;                  /* NULL: minicpm */
-    const char *layout;                  /* "megatron" (NULL), "hf", "damaged"; */
+    const char *family;                  /* NULL: minicpm; see shardlens demo --help */
+    const char *layout;                  /* "megatron" (NULL), "hf", "torch_dist", "damaged" */
     int32_t tp, pp, ep;                  /* 0: 2, 2, 1 */
     uint64_t seed;
-    uint64_t bytes;                      /* about how large; 0: a few MB */
+    uint64_t bytes;                      /* not larger, but for the smallest there is; 0: 12 MB */
 };
 /* Writes a sample checkpoint with made-up weights into dir, which must not exist or be
  * empty. *made (may be NULL, free() it) is the path to open. */

@@ -1,7 +1,7 @@
-/* demo.c: a sample checkpoint with made-up weights. The same layouts that read
- * a checkpoint place its tensors, so any family, TP and PP hold the same model:
- * an element's value depends only on its weight, its canonical index and the
- * seed. Also what the benchmarks and the tutorial run on.
+/* demo.c: a sample checkpoint with made-up weights. A Hugging Face checkpoint is
+ * painted, an element's value depending only on its weight, its canonical index
+ * and the seed; every other layout is a conversion of that one, so any TP, PP
+ * and EP hold the same model. Also what the benchmarks and the tutorial run on.
  */
 #include <shardlens/shardlens.h>
 #include "base/arena.h"
@@ -10,11 +10,9 @@
 #include "base/io.h"
 #include "base/limits.h"
 #include "base/num.h"
-#include "base/pool.h"
 #include "base/text.h"
 #include "base/value.h"
 #include "format/safetensors.h"
-#include "format/torchwrite.h"
 #include "layout/layout.h"
 #include "model/model.h"
 #include <errno.h>
@@ -24,7 +22,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #define DEMO_ITERATION 1000
 #define DEMO_SMALL (UINT64_C(12) << 20)
@@ -35,20 +32,54 @@ struct demo {
     struct sl_model model;
     struct sl_layout layout;
     const char *dir;
+    const char *hf;                          /* folder of the Hugging Face checkpoint: dir, or one beside it */
     uint64_t seed;
     int32_t tp, pp;
 };
 
 /* ---- a model that is not read but chosen ------------------------------------ */
 
-struct shape { int64_t layers, hidden, ffn, heads, groups, head, vocab; };
+struct setting_row { const char *key; char kind; int64_t i; double f; const char *s; };
 
-/* Sizes in the proportions of a small MiniCPM or Llama, about `bytes` in bf16. Layers divide
- * over pp, query groups over tp; the vocabulary does not divide, so padding shows. */
-static struct shape shape_for(uint64_t bytes, int32_t tp, int32_t pp)
+/* The families that there are samples of, with what their sizes do not tell. */
+static const struct demo_family {
+    const char *name;
+    bool tied, moe;
+    const char *flag;                        /* what the family needs beside the usual, NULL */
+    struct setting_row own[4];
+} demo_families[] = {
+    { "minicpm", true, false, NULL, { { "scale_emb", 'f', 0, 12.0, NULL }, { "scale_depth", 'f', 0, 1.4, NULL },
+                                      { "dim_model_base", 'i', 256, 0, NULL } } },
+    { "llama", false, false, NULL, { { NULL, 0, 0, 0, NULL } } },
+    { "mistral", false, false, NULL, { { NULL, 0, 0, 0, NULL } } },
+    { "qwen2", false, false, "qkv_bias", { { "add_qkv_bias", 'b', 1, 0, NULL } } },
+    { "qwen3", false, false, "qk_norm", { { "qk_layernorm", 'b', 1, 0, NULL } } },
+    { "mixtral", false, true, NULL, { { NULL, 0, 0, 0, NULL } } },
+    { "qwen3-moe", false, true, "qk_norm", { { "qk_layernorm", 'b', 1, 0, NULL } } },
+};
+#define DEMO_EXPERTS 8
+
+static const struct demo_family *family_find(const char *name, struct sl_error *err)
 {
-    struct shape s = { 0 };
-    for (int64_t hidden = 256;; hidden += 128) {
+    char known[256] = "";
+    for (size_t i = 0; i < sizeof demo_families / sizeof demo_families[0]; i++) {
+        if (strcmp(demo_families[i].name, name) == 0)
+            return &demo_families[i];
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", demo_families[i].name);
+    }
+    sl_fail(err, SL_USAGE, name, "there is no sample of this family; there are samples of %s", known);
+    return NULL;
+}
+
+struct shape { int64_t layers, hidden, ffn, moe_ffn, heads, groups, head, vocab; };
+
+/* Sizes in the proportions of a small MiniCPM or Llama, as large as possible up to `bytes` in bf16,
+ * beside the smallest. Layers divide over pp, query groups over tp; the vocabulary does not divide,
+ * so padding shows. */
+static struct shape shape_for(uint64_t bytes, bool moe, int32_t tp, int32_t pp)
+{
+    struct shape s = { 0 }, best = { 0 };
+    for (int64_t hidden = 256; hidden <= 16384; hidden += 128) {
         bool small = hidden < 1024;
         s.hidden = hidden;
         s.head = small ? 32 : 64;
@@ -59,20 +90,24 @@ static struct shape shape_for(uint64_t bytes, int32_t tp, int32_t pp)
         s.ffn = (hidden * 5 / 2 + 63) / 64 * 64;
         while (s.ffn % tp)
             s.ffn += 64;
+        s.moe_ffn = (hidden / 2 + 63) / 64 * 64;
+        while (s.moe_ffn % tp)
+            s.moe_ffn += 64;
         s.layers = ((small ? 8 : 24) + pp - 1) / pp * pp;
         s.vocab = small ? 2053 : 32003;
         int64_t attention = s.hidden * s.head * (2 * s.heads + 2 * s.groups);
-        int64_t all = s.layers * (attention + 3 * s.hidden * s.ffn) + 2 * s.vocab * s.hidden;
-        if ((uint64_t)all * 2 >= bytes || hidden >= 16384)
-            return s;
+        int64_t mlp = 3 * s.hidden * (moe ? DEMO_EXPERTS * s.moe_ffn : s.ffn);
+        int64_t all = s.layers * (attention + mlp) + 2 * s.vocab * s.hidden;
+        if (best.hidden && (uint64_t)all * 2 > bytes)
+            break;
+        best = s;
     }
+    return best;
 }
-
-struct setting_row { const char *key; char kind; int64_t i; double f; const char *s; };
 
 static int settings_add(struct demo *d, const struct setting_row *rows, size_t count)
 {
-    for (size_t k = 0; k < count; k++) {
+    for (size_t k = 0; k < count && rows[k].key; k++) {
         const struct setting_row *r = &rows[k];
         const struct sl_value *v = r->kind == 'i' ? sl_value_new_int(&d->arena, r->i)
                                  : r->kind == 'f' ? sl_value_new_double(&d->arena, r->f)
@@ -85,63 +120,72 @@ static int settings_add(struct demo *d, const struct setting_row *rows, size_t c
     return SL_OK;
 }
 
-static int64_t padded(int64_t vocab, int32_t tp)
+static int settings_make(struct demo *d, const struct demo_family *f, const struct shape *s)
 {
-    int64_t unit = 128 * (int64_t)tp;
-    return (vocab + unit - 1) / unit * unit;
+    const struct setting_row rows[] = {
+        { "num_layers", 'i', s->layers, 0, NULL },
+        { "hidden_size", 'i', s->hidden, 0, NULL },
+        { "ffn_hidden_size", 'i', s->ffn, 0, NULL },
+        { "num_attention_heads", 'i', s->heads, 0, NULL },
+        { "num_query_groups", 'i', s->groups, 0, NULL },
+        { "kv_channels", 'i', s->head, 0, NULL },
+        { "vocab_size", 'i', s->vocab, 0, NULL },
+        { "untie_embeddings_and_output_weights", 'b', !f->tied, 0, NULL },
+        { "normalization", 's', 0, 0, "RMSNorm" },
+        { "norm_epsilon", 'f', 0, 1e-5, NULL },
+        { "rotary_base", 'i', 10000, 0, NULL },
+        { "max_position_embeddings", 'i', 4096, 0, NULL },
+    };
+    const struct setting_row moe[] = {
+        { "num_experts", 'i', DEMO_EXPERTS, 0, NULL },
+        { "moe_router_topk", 'i', 2, 0, NULL },
+        { "moe_ffn_hidden_size", 'i', s->moe_ffn, 0, NULL },
+        { "moe_router_pre_softmax", 'b', 0, 0, NULL },
+    };
+    int code = settings_add(d, rows, sizeof rows / sizeof rows[0]);
+    if (!code && f->moe)
+        code = settings_add(d, moe, sizeof moe / sizeof moe[0]);
+    return code ? code : settings_add(d, f->own, sizeof f->own / sizeof f->own[0]);
+}
+
+/* Every layer has experts. */
+static int moe_make(struct demo *d, const struct shape *s)
+{
+    struct sl_moe *moe = SL_ARENA_NEW(&d->arena, struct sl_moe, 1);
+    int32_t *layers = SL_ARENA_NEW(&d->arena, int32_t, (size_t)s->layers);
+    if (!moe || !layers)
+        return SL_MEMORY;
+    for (int32_t i = 0; i < (int32_t)s->layers; i++)
+        layers[i] = i;
+    *moe = (struct sl_moe){ .num_experts = DEMO_EXPERTS, .topk = 2, .layers = layers, .layer_count = (size_t)s->layers };
+    d->model.moe = moe;
+    return SL_OK;
 }
 
 static int model_choose(struct demo *d, const char *family, uint64_t bytes, struct sl_error *err)
 {
     struct sl_model *m = &d->model;
-    struct shape s = shape_for(bytes, d->tp, d->pp);
-    bool tied = strcmp(family, "minicpm") == 0;
-    m->family = sl_family_find(&d->families, family);
-    if (!m->family)
-        return sl_fail(err, SL_USAGE, family, "no such family; shardlens models lists them");
-    const struct setting_row rows[] = {
-        { "num_layers", 'i', s.layers, 0, NULL },
-        { "hidden_size", 'i', s.hidden, 0, NULL },
-        { "ffn_hidden_size", 'i', s.ffn, 0, NULL },
-        { "num_attention_heads", 'i', s.heads, 0, NULL },
-        { "group_query_attention", 'b', 1, 0, NULL },
-        { "num_query_groups", 'i', s.groups, 0, NULL },
-        { "kv_channels", 'i', s.head, 0, NULL },
-        { "vocab_size", 'i', s.vocab, 0, NULL },
-        { "padded_vocab_size", 'i', padded(s.vocab, d->tp), 0, NULL },
-        { "make_vocab_size_divisible_by", 'i', 128, 0, NULL },
-        { "untie_embeddings_and_output_weights", 'b', !tied, 0, NULL },
-        { "normalization", 's', 0, 0, "RMSNorm" },
-        { "norm_epsilon", 'f', 0, 1e-5, NULL },
-        { "layernorm_epsilon", 'f', 0, 1e-5, NULL },
-        { "swiglu", 'b', 1, 0, NULL },
-        { "add_bias_linear", 'b', 0, 0, NULL },
-        { "add_qkv_bias", 'b', 0, 0, NULL },
-        { "position_embedding_type", 's', 0, 0, "rope" },
-        { "rotary_base", 'i', 10000, 0, NULL },
-        { "rotary_percent", 'f', 0, 1.0, NULL },
-        { "max_position_embeddings", 'i', 4096, 0, NULL },
-        { "seq_length", 'i', 4096, 0, NULL },
-        { "tensor_model_parallel_size", 'i', d->tp, 0, NULL },
-        { "pipeline_model_parallel_size", 'i', d->pp, 0, NULL },
-        { "bf16", 'b', 1, 0, NULL },
-    };
-    const struct setting_row minicpm[] = {
-        { "scale_emb", 'f', 0, 12.0, NULL },
-        { "scale_depth", 'f', 0, 1.4, NULL },
-        { "dim_model_base", 'i', 256, 0, NULL },
-    };
+    const struct demo_family *f = family_find(family, err);
+    if (!f)
+        return SL_USAGE;
+    const struct shape s = shape_for(bytes, f->moe, d->tp, d->pp);
+    m->family = sl_family_find(&d->families, f->name);
     m->config_room = 64;
     m->config = SL_ARENA_NEW(&d->arena, struct sl_setting, m->config_room);
-    if (!m->config || settings_add(d, rows, sizeof rows / sizeof rows[0]) ||
-        (tied && settings_add(d, minicpm, sizeof minicpm / sizeof minicpm[0])))
+    const char **flags = SL_ARENA_NEW(&d->arena, const char *, 8);
+    if (!m->family || !m->config || !flags || settings_make(d, f, &s) || (f->moe && moe_make(d, &s)))
         return sl_fail_memory(err, 64 * sizeof(struct sl_setting));
-    static const char *const flags_tied[] = { "tied", "gqa", "swiglu" };
-    m->flags = tied ? flags_tied : flags_tied + 1;
-    m->flag_count = tied ? 3 : 2;
-    m->parallel = (struct sl_parallel){ d->tp, d->pp, 1, 1, d->tp };
-    m->vocab = s.vocab;
-    m->padded_vocab = padded(s.vocab, d->tp);
+    flags[m->flag_count++] = "gqa";
+    flags[m->flag_count++] = "swiglu";
+    if (f->tied)
+        flags[m->flag_count++] = "tied";
+    if (f->moe)
+        flags[m->flag_count++] = "moe";
+    if (f->flag)
+        flags[m->flag_count++] = f->flag;
+    m->flags = flags;
+    m->parallel = (struct sl_parallel){ 1, 1, 1, 1, 1 };
+    m->vocab = m->padded_vocab = s.vocab;
     m->problems.arena = &d->arena;
     return SL_OK;
 }
@@ -248,182 +292,14 @@ static uint16_t *tensor_painted(const struct demo *d, const struct by_tensor *t,
     return values;
 }
 
-/* ---- Megatron: one torch file a rank ------------------------------------------ */
-
-static void args_pickle(struct sl_pickler *p, const struct sl_model *m)
-{
-    sl_pickler_namespace_begin(p);
-    for (size_t i = 0; i < m->config_count; i++) {
-        sl_pickler_str(p, m->config[i].key);
-        sl_pickler_value(p, m->config[i].value);
-    }
-    sl_pickler_str(p, "params_dtype");
-    sl_pickler_dtype(p, SL_BF16);
-    sl_pickler_str(p, "virtual_pipeline_model_parallel_size");
-    sl_pickler_none(p);
-    sl_pickler_str(p, "iteration");
-    sl_pickler_int(p, DEMO_ITERATION);
-    sl_pickler_namespace_end(p);
-}
-
-static void rank_pickle(const struct demo *d, const size_t *tensors, uint32_t count, struct sl_pickler *p)
-{
-    sl_pickler_begin(p);
-    sl_pickler_dict_begin(p, false);
-    sl_pickler_str(p, "args");
-    args_pickle(p, &d->model);
-    sl_pickler_str(p, "checkpoint_version");
-    sl_pickler_double(p, 3.0);
-    sl_pickler_str(p, "iteration");
-    sl_pickler_int(p, DEMO_ITERATION);
-    sl_pickler_str(p, "model");
-    sl_pickler_dict_begin(p, true);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct sl_tensor *t = &d->layout.tensors[tensors[i]];
-        sl_pickler_str(p, t->name);
-        sl_pickler_tensor(p, t->dtype, i, t->count, 0, t->shape, t->ndim);
-    }
-    sl_pickler_dict_end(p);
-    sl_pickler_dict_end(p);
-    sl_pickler_end(p);
-}
-
-static int pieces_write(int fd, const char *path, const struct sl_torch_piece *pieces, uint32_t count, struct sl_error *err)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (sl_write_at(fd, path, pieces[i].offset, pieces[i].bytes, pieces[i].len, err))
-            return (int)err->code;
-    return SL_OK;
-}
-
-static int rank_tensors_write(const struct demo *d, const struct by_tensor *t, const size_t *tensors, uint32_t count, int fd,
-                              const char *path, const struct sl_torch_layout *layout, uint32_t *crc, struct sl_error *err)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        uint16_t *values = tensor_painted(d, t, tensors[i]);
-        uint64_t bytes = d->layout.tensors[tensors[i]].bytes;
-        if (!values)
-            return sl_fail_memory(err, bytes);
-        crc[i] = (uint32_t)crc32_z(0, (const unsigned char *)values, bytes);
-        int code = sl_write_at(fd, path, layout->storage_offset[i], values, bytes, err);
-        free(values);
-        if (code)
-            return code;
-    }
-    return SL_OK;
-}
-
-static int rank_file_write(const struct demo *d, const struct by_tensor *t, const size_t *tensors, uint32_t count, const char *path,
-                           struct sl_error *err)
-{
-    struct sl_arena arena = { 0 };
-    struct sl_pickler p = { 0 };
-    struct sl_torch_layout layout;
-    struct sl_torch_piece *tail;
-    uint32_t tail_count;
-    uint64_t *bytes = SL_ARENA_NEW(&arena, uint64_t, count + 1);
-    uint32_t *crc = SL_ARENA_NEW(&arena, uint32_t, count + 1);
-    int fd = -1, code = bytes && crc ? SL_OK : sl_fail_memory(err, count * sizeof *bytes);
-    for (uint32_t i = 0; !code && i < count; i++)
-        bytes[i] = d->layout.tensors[tensors[i]].bytes;
-    if (!code) {
-        rank_pickle(d, tensors, count, &p);
-        code = p.out.failed ? sl_fail_memory(err, p.out.len) : SL_OK;
-    }
-    if (!code)
-        code = sl_torch_layout(p.out.data, p.out.len, bytes, count, &arena, &layout, err);
-    if (!code && (fd = sl_io.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666)) < 0)
-        code = sl_fail_errno(err, SL_WRITE, path, "can't be created");
-    if (!code)
-        code = pieces_write(fd, path, layout.pieces, layout.piece_count, err);
-    if (!code)
-        code = rank_tensors_write(d, t, tensors, count, fd, path, &layout, crc, err);
-    if (!code)
-        code = sl_torch_tail(&layout, crc, &arena, &tail, &tail_count, err);
-    if (!code)
-        code = pieces_write(fd, path, tail, tail_count, err);
-    if (fd >= 0 && sl_io.close(fd) && !code)
-        code = sl_fail_errno(err, SL_WRITE, path, "close");
-    sl_buf_free(&p.out);
-    sl_arena_free(&arena);
-    return code;
-}
-
-struct rank_job { const struct demo *d; const struct by_tensor *t; const char *folder; struct sl_error *errors; };
-
-static int rank_write(void *arg, unsigned worker, uint64_t rank)
-{
-    struct rank_job *j = arg;
-    const struct sl_layout *l = &j->d->layout;
-    int32_t tp = (int32_t)rank % j->d->tp, pp = (int32_t)rank / j->d->tp;
-    char path[4096];
-    size_t *tensors = calloc(l->tensor_count + 1, sizeof *tensors);
-    uint32_t count = 0;
-    (void)worker;
-    struct sl_error *err = &j->errors[rank];
-    if (!tensors)
-        return sl_fail_memory(err, l->tensor_count * sizeof *tensors);
-    for (size_t i = 0; i < l->tensor_count; i++)
-        if (l->tensors[i].rank == (int32_t)rank)
-            tensors[count++] = i;
-    int n = j->d->pp > 1 ? snprintf(path, sizeof path, "%s/mp_rank_%02d_%03d", j->folder, tp, pp)
-                         : snprintf(path, sizeof path, "%s/mp_rank_%02d", j->folder, tp);
-    int code = n > 0 && (size_t)n + 24 < sizeof path ? sl_folder_make(path, err) : sl_fail(err, SL_WRITE, j->folder, "path too long");
-    if (!code) {
-        snprintf(path + n, sizeof path - (size_t)n, "/model_optim_rng.pt");
-        code = rank_file_write(j->d, j->t, tensors, count, path, err);
-    }
-    free(tensors);
-    return code;
-}
-
-static int megatron_write(struct demo *d, struct sl_error *err)
-{
-    struct sl_target_spec spec = { .dialect = SL_DIALECT_MEGATRON, .spec = "te", .parallel = d->model.parallel,
-                                   .padded_vocab = d->model.padded_vocab, .dtype = SL_BF16 };
-    struct by_tensor t;
-    uint64_t ranks = (uint64_t)d->tp * (uint64_t)d->pp;
-    int code = sl_layout_target(&d->model, &spec, &d->arena, &d->layout, err);
-    if (!code)
-        code = by_tensor_make(&d->layout, &d->arena, &t, err);
-    if (code)
-        return code;
-    struct rank_job j = { d, &t, sl_arena_printf(&d->arena, "%s/iter_%07d", d->dir, DEMO_ITERATION),
-                          SL_ARENA_NEW(&d->arena, struct sl_error, ranks) };
-    if (!j.folder || !j.errors)
-        return sl_fail_memory(err, ranks * sizeof *j.errors);
-    if (sl_parallel(sl_processors(), ranks, rank_write, &j))
-        for (uint64_t i = 0; i < ranks; i++)
-            if (j.errors[i].code) {
-                *err = j.errors[i];
-                return (int)err->code;
-            }
-    char *tracker = sl_arena_printf(&d->arena, "%s/latest_checkpointed_iteration.txt", d->dir);
-    return tracker ? sl_write_new(tracker, "1000", 4, err) : sl_fail_memory(err, 64);
-}
-
-/* Cuts the last rank's file off, as an interrupted copy does. */
-static int damage(struct demo *d, struct sl_error *err)
-{
-    char *path = d->pp > 1 ? sl_arena_printf(&d->arena, "%s/iter_%07d/mp_rank_%02d_%03d/model_optim_rng.pt", d->dir, DEMO_ITERATION,
-                                             d->tp - 1, d->pp - 1)
-                           : sl_arena_printf(&d->arena, "%s/iter_%07d/mp_rank_%02d/model_optim_rng.pt", d->dir, DEMO_ITERATION, d->tp - 1);
-    struct stat st;
-    if (!path)
-        return sl_fail_memory(err, 128);
-    if (stat(path, &st) || truncate(path, st.st_size * 3 / 5))
-        return sl_fail_errno(err, SL_WRITE, path, "can't be cut off");
-    return SL_OK;
-}
-
 /* ---- Hugging Face: one safetensors file ---------------------------------------- */
 
 static int hf_files_write(struct demo *d, struct sl_error *err)
 {
     struct sl_buf config = { 0 }, generation = { 0 };
     struct sl_problems notes = { .arena = &d->arena };
-    char *path = sl_arena_printf(&d->arena, "%s/config.json", d->dir);
-    char *second = sl_arena_printf(&d->arena, "%s/generation_config.json", d->dir);
+    char *path = sl_arena_printf(&d->arena, "%s/config.json", d->hf);
+    char *second = sl_arena_printf(&d->arena, "%s/generation_config.json", d->hf);
     int code = path && second ? sl_model_hf_config(&d->model, SL_BF16, d->model.vocab, &config, &generation, &notes, err)
                               : sl_fail_memory(err, 128);
     if (!code)
@@ -470,7 +346,7 @@ static int hf_write(struct demo *d, struct sl_error *err)
     struct sl_target_spec spec = { .dialect = SL_DIALECT_HF, .parallel = { 1, 1, 1, 1, 1 }, .padded_vocab = d->model.vocab,
                                    .dtype = SL_BF16 };
     struct by_tensor t;
-    char *path = sl_arena_printf(&d->arena, "%s/model.safetensors", d->dir);
+    char *path = sl_arena_printf(&d->arena, "%s/model.safetensors", d->hf);
     int fd = -1, code = path ? sl_layout_target(&d->model, &spec, &d->arena, &d->layout, err) : sl_fail_memory(err, 128);
     if (!code)
         code = by_tensor_make(&d->layout, &d->arena, &t, err);
@@ -483,40 +359,117 @@ static int hf_write(struct demo *d, struct sl_error *err)
     return code ? code : hf_files_write(d, err);
 }
 
+/* ---- every other layout: a conversion ------------------------------------------- */
+
+static const struct demo_layout { const char *name; enum sl_format format; bool damaged; } demo_layouts[] = {
+    { "megatron", SL_TO_MEGATRON, false },
+    { "hf", SL_TO_HF, false },
+    { "torch_dist", SL_TO_TORCH_DIST, false },
+    { "damaged", SL_TO_MEGATRON, true },
+};
+
+static const struct demo_layout *layout_find(const char *name, struct sl_error *err)
+{
+    char known[128] = "";
+    for (size_t i = 0; i < sizeof demo_layouts / sizeof demo_layouts[0]; i++) {
+        if (strcmp(demo_layouts[i].name, name) == 0)
+            return &demo_layouts[i];
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", demo_layouts[i].name);
+    }
+    sl_fail(err, SL_USAGE, name, "no such demo layout; there are %s", known);
+    return NULL;
+}
+
+/* Cuts the last file off, as an interrupted copy does. */
+static int damage(const struct demo *d, const struct sl_plan_info *info, struct sl_error *err)
+{
+    char path[4096];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", d->dir, info->files[info->file_count - 1].name);
+    if (stat(path, &st) || truncate(path, st.st_size * 3 / 5))
+        return sl_fail_errno(err, SL_WRITE, path, "can't be cut off");
+    return SL_OK;
+}
+
+static int run_conversion(struct demo *d, struct sl_plan *plan, struct sl_error *err)
+{
+    /* the report tells of a source that is not kept */
+    char *report = sl_arena_printf(&d->arena, "%s/report", d->hf);
+    const struct sl_run_options run = { .verify = SL_VERIFY_NONE, .report = report };
+    struct sl_job *job;
+    int code = report ? sl_convert_start(plan, &run, &job, err) : sl_fail_memory(err, 64);
+    if (code)
+        return code;
+    code = sl_job_wait(job, err);
+    sl_job_free(job);
+    return code;
+}
+
+static int converted(struct demo *d, const struct demo_layout *layout, int32_t ep, struct sl_error *err)
+{
+    const struct sl_plan_options want = { .format = layout->format, .tp = d->tp, .pp = d->pp, .ep = ep, .iteration = DEMO_ITERATION };
+    struct sl_checkpoint *ck;
+    struct sl_plan *plan;
+    int code = sl_open(d->hf, NULL, &ck, err);
+    if (code)
+        return code;
+    code = sl_plan_make(ck, d->dir, &want, &plan, err);
+    if (!code) {
+        code = run_conversion(d, plan, err);
+        if (!code && layout->damaged)
+            code = damage(d, sl_plan_info(plan), err);
+        sl_plan_free(plan);
+    }
+    sl_close(ck);
+    return code;
+}
+
 /* ---- all ----------------------------------------------------------------------- */
 
-static int folder_ready(struct demo *d, struct sl_error *err)
+/* The place of the sample is free: nothing there, or an empty folder. */
+static int place_free(struct demo *d, bool keep, struct sl_error *err)
 {
     const char *const *names;
     size_t count = 0;
     if (!sl_path_exists(d->dir))
-        return sl_folder_make(d->dir, err);
+        return keep ? sl_folder_make(d->dir, err) : SL_OK;
     if (!sl_path_is_folder(d->dir))
         return sl_fail(err, SL_WRITE, d->dir, "exists and is no folder");
     int code = sl_folder_list(d->dir, SL_LIMIT_FOLDER_ENTRIES, &d->arena, &names, &count, err);
     if (!code && count)
         code = sl_fail(err, SL_WRITE, d->dir, "exists and is not empty; the demo needs a new or empty folder");
+    if (!code && !keep && rmdir(d->dir))
+        code = sl_fail_errno(err, SL_WRITE, d->dir, "an empty folder in the place of the sample can't be removed");
     return code;
 }
 
 static int demo_make(struct demo *d, const struct sl_demo_options *o, struct sl_error *err)
 {
-    const char *layout = o->layout ? o->layout : "megatron";
-    bool hf = strcmp(layout, "hf") == 0, damaged = strcmp(layout, "damaged") == 0;
-    if (!hf && !damaged && strcmp(layout, "megatron") != 0)
-        return sl_fail(err, SL_USAGE, layout, "no such demo layout; megatron, hf and damaged are known");
-    if (o->ep > 1)
-        return sl_fail(err, SL_UNSUPPORTED, "", "--ep %d: the demo families have no experts", o->ep);
+    const struct demo_layout *layout = layout_find(o->layout ? o->layout : "megatron", err);
+    if (!layout)
+        return SL_USAGE;
     if (d->tp > 64 || d->pp > 64)
         return sl_fail(err, SL_USAGE, "", "a demo of TP%d x PP%d: at most 64 each", d->tp, d->pp);
+    const bool hf = layout->format == SL_TO_HF;
     int code = sl_families_load(NULL, &d->families, err);
     if (!code)
         code = model_choose(d, o->family ? o->family : "minicpm", o->bytes ? o->bytes : DEMO_SMALL, err);
     if (!code)
-        code = folder_ready(d, err);
-    if (!code)
-        code = hf ? hf_write(d, err) : megatron_write(d, err);
-    return code || !damaged ? code : damage(d, err);
+        code = place_free(d, hf, err);
+    if (!code && !hf) {
+        d->hf = sl_arena_printf(&d->arena, "%s.demo-%ld", d->dir, (long)getpid());
+        code = d->hf ? sl_folder_make(d->hf, err) : sl_fail_memory(err, 64);
+    }
+    if (code)
+        return code;
+    code = hf_write(d, err);
+    if (!code && !hf)
+        code = converted(d, layout, o->ep, err);
+    if (!hf) {
+        const int removed = sl_folder_remove(d->hf, code ? NULL : err);
+        code = code ? code : removed;
+    }
+    return code;
 }
 
 int sl_demo_write(const char *dir, const struct sl_demo_options *options, char **made, struct sl_error *err)
@@ -524,7 +477,7 @@ int sl_demo_write(const char *dir, const struct sl_demo_options *options, char *
     static const struct sl_demo_options plain = { 0 };
     const struct sl_demo_options *o = options ? options : &plain;
     struct sl_error own;
-    struct demo d = { .dir = dir, .seed = o->seed, .tp = o->tp ? o->tp : 2, .pp = o->pp ? o->pp : 2 };
+    struct demo d = { .dir = dir, .hf = dir, .seed = o->seed, .tp = o->tp ? o->tp : 2, .pp = o->pp ? o->pp : 2 };
     int code = demo_make(&d, o, err ? err : &own);
     sl_layout_free(&d.layout);
     sl_families_free(&d.families);
