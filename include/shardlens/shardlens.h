@@ -211,6 +211,19 @@ int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan
                  struct sl_plan **out, struct sl_error *err);
 void sl_plan_free(struct sl_plan *plan);
 
+/* Which parallel sizes a Megatron target of ck could have on one axis, while the other axes
+ * are as options say: 1, the powers of two, what divides the thing it cuts, and the size
+ * that options ask for, rising. Each with the reason where it cannot be. Fills at most room
+ * entries and returns how many; sizes above 256 are not looked at. Quick: reads nothing. */
+enum sl_axis { SL_AXIS_TP, SL_AXIS_PP, SL_AXIS_VPP, SL_AXIS_EP, SL_AXIS_ETP, SL_AXIS_COUNT };
+struct sl_size_choice {
+    int32_t size;
+    bool fits;
+    char why[160];                       /* why not: "num_query_groups is 2, which does not divide over 8 ranks" */
+};
+size_t sl_plan_sizes(const struct sl_checkpoint *ck, const struct sl_plan_options *options, enum sl_axis axis,
+                     struct sl_size_choice *out, size_t room);
+
 struct sl_plan_target {
     const char *name;
     enum sl_dtype dtype, source_dtype;
@@ -268,6 +281,8 @@ struct sl_run_options {
     enum sl_verify_mode verify;
     bool force;                          /* replace an existing target */
     bool resume;                         /* go on with an interrupted run */
+    bool tell;                           /* keep DST.partial.progress beside the target while it runs,
+                                            rewritten every second: what sl_place_look shows to others */
     const char *report;                  /* NULL: DST/shardlens-report.json, or, where DST is one file,
                                             DST.shardlens-report.json */
 };
@@ -286,12 +301,17 @@ int sl_diff_start(struct sl_checkpoint *a, struct sl_checkpoint *b,
 enum sl_phase { SL_PHASE_PREPARE, SL_PHASE_COPY, SL_PHASE_SYNC, SL_PHASE_VERIFY, SL_PHASE_FINISH, SL_PHASE_DONE };
 const char *sl_phase_name(enum sl_phase phase);
 
+/* What a worker is at. WORK: checksums, statistics, casts, comparing. */
+enum sl_doing { SL_DOING_NOTHING, SL_DOING_READ, SL_DOING_WORK, SL_DOING_WRITE };
+const char *sl_doing_name(enum sl_doing doing);  /* "idle", "read", "work", "write" */
+
 #define SL_MAX_WORKERS 64
 struct sl_worker_progress {
     char tensor[128];                    /* target it works on, "" idle */
     uint64_t done, total;                /* bytes of that tensor */
     uint64_t moved;                      /* bytes since the job began */
     enum sl_phase phase;
+    enum sl_doing doing;
 };
 struct sl_progress {
     enum sl_phase phase;
@@ -301,13 +321,51 @@ struct sl_progress {
     uint64_t verified, mismatched;       /* tensors */
     uint64_t read_bytes, written_bytes;  /* since the start */
     double seconds;                      /* since the start, pauses included */
+    bool draining;                       /* stops once the tensors in work are done: sl_job_drain */
+    uint64_t all_done, all_total;        /* bytes through the buffers over all phases; 0 before they are known */
+    /* Sums over all workers since the start, in seconds: waiting for reads, waiting for
+     * writes, and on a processor. The largest is what bounds the run. */
+    double read_wait, write_wait, working;
     uint32_t workers;
     struct sl_worker_progress worker[SL_MAX_WORKERS];
 };
+/* What is at the place that a conversion would write to, or that another process is writing to. */
+enum sl_place_state {
+    SL_PLACE_FREE,                       /* nothing of that name */
+    SL_PLACE_EXISTS,                     /* a finished target, or something else */
+    SL_PLACE_UNFINISHED,                 /* a run was stopped or died: resume goes on with it */
+    SL_PLACE_WRITING                     /* a process is at it */
+};
+#define SL_PLACE_RECENT 16
+struct sl_place {
+    enum sl_place_state state;
+    bool exists;                         /* something of that name, also while a new one is written beside it */
+    bool parent_missing;                 /* its folder is not there; it would be made */
+    uint64_t free_bytes;                 /* on its file system, 0 unknown */
+    /* of a run, from its journal: */
+    char plan[40];                       /* sl_plan_info.hash of its plan, "" unknown */
+    uint64_t tensors_written;            /* target tensors that the journal calls written */
+    char host[72]; int64_t pid;          /* who writes or wrote, pid 0 unknown */
+    double age;                          /* seconds since it was last heard of; -1 unknown */
+    /* of a run that tells (sl_run_options.tell): */
+    bool told;
+    char source[512];                    /* path of what is converted, printable */
+    struct sl_progress progress;
+    bool ended;                          /* with `code` and `message` */
+    int code;
+    char message[512];
+    size_t recent_count;                 /* tensors written or verified last, newest first */
+    struct { char name[128]; uint64_t bytes, checksum; int status; } recent[SL_PLACE_RECENT];
+};
+/* Looks at it; reads only, and waits for nobody. SL_USAGE when dst can't be the name of a target. */
+int sl_place_look(const char *dst, struct sl_place *out, struct sl_error *err);
+
 /* A consistent snapshot; never blocks on I/O. */
 void sl_job_progress(const struct sl_job *job, struct sl_progress *out);
 void sl_job_pause(struct sl_job *job, bool pause);
 void sl_job_cancel(struct sl_job *job, int code);   /* SL_INTERRUPTED, SL_TERMINATED, .. ; stops within a second */
+/* Stops once the tensors that workers are at are done, or no longer does: ends with SL_INTERRUPTED. */
+void sl_job_drain(struct sl_job *job, bool drain);
 bool sl_job_finished(const struct sl_job *job);
 /* Waits for the end; returns its code and fills *err if it failed. A comparison that finds
  * differences, and a check that finds errors, has not failed: they are its result. */

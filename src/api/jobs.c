@@ -113,6 +113,16 @@ void sl_job_cancel(struct sl_job *job, int code)
     sl_run_cancel(job->run, code);
 }
 
+void sl_job_drain(struct sl_job *job, bool drain)
+{
+    sl_run_drain(job->run, drain);
+}
+
+int sl_place_look(const char *dst, struct sl_place *out, struct sl_error *err)
+{
+    return sl_run_look(dst, out, err);
+}
+
 bool sl_job_finished(const struct sl_job *job)
 {
     return sl_run_finished(job->run);

@@ -83,26 +83,6 @@ static void megatron_vocab(const struct sl_model *m, const struct sl_plan_option
     w->spec.padded_vocab = (rows + unit - 1) / unit * unit;
 }
 
-/* What a tensor parallel size must fit. Source: Megatron-LM megatron/core/transformer/transformer_config.py
- * (__post_init__): heads are a multiple of it; query groups a multiple, or a divisor. */
-struct cut_rule { const char *name; bool or_divisor; };
-static const struct cut_rule cut_rules[] = {
-    { "num_attention_heads", false }, { "num_query_groups", true }, { "ffn_hidden_size", false },
-};
-
-/* The first size of the model that tp does not fit; NULL when it fits all that are known. */
-static const struct cut_rule *tp_misfit(const struct sl_model *m, int32_t tp, int64_t *size)
-{
-    for (size_t i = 0; i < sizeof cut_rules / sizeof *cut_rules; i++) {
-        const struct cut_rule *r = &cut_rules[i];
-        if ((m->moe && !strcmp(r->name, "ffn_hidden_size")) || !sl_model_int(m, r->name, size) || *size < 1)
-            continue;
-        if (*size % tp && (!r->or_divisor || tp % *size))
-            return r;
-    }
-    return NULL;
-}
-
 static void add_choice(struct sl_buf *b, int32_t n)
 {
     sl_buf_printf(b, "%s%d", b->len ? ", " : "", n);
@@ -111,15 +91,15 @@ static void add_choice(struct sl_buf *b, int32_t n)
 static int check_tp(const struct sl_model *m, int32_t tp, struct sl_error *err)
 {
     int64_t size = 0, ignored;
-    const struct cut_rule *r = tp_misfit(m, tp, &size);
+    const char *r = sl_tp_misfit(m, tp, &size);
     if (!r)
         return SL_OK;
     struct sl_buf fits = { 0 };
     for (int32_t n = 1; n <= MOST_LISTED; n++)
-        if (!tp_misfit(m, n, &ignored))
+        if (!sl_tp_misfit(m, n, &ignored))
             add_choice(&fits, n);
     const int rc = fits.failed ? sl_fail_memory(err, 64)
-        : sl_fail(err, SL_USAGE, "", "--tp %d: %s is %lld, which does not divide over %d ranks; possible: %s", tp, r->name,
+        : sl_fail(err, SL_USAGE, "", "--tp %d: %s is %lld, which does not divide over %d ranks; possible: %s", tp, r,
                   (long long)size, tp, fits.data ? fits.data : "none");
     sl_buf_free(&fits);
     return rc;

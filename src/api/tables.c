@@ -55,6 +55,14 @@ const char *sl_phase_name(enum sl_phase phase)
     return (size_t)phase < sizeof names / sizeof *names ? names[phase] : "done";
 }
 
+const char *sl_doing_name(enum sl_doing doing)
+{
+    static const char *const names[] = {
+        [SL_DOING_NOTHING] = "idle", [SL_DOING_READ] = "read", [SL_DOING_WORK] = "work", [SL_DOING_WRITE] = "write",
+    };
+    return (size_t)doing < sizeof names / sizeof *names ? names[doing] : "idle";
+}
+
 const char *sl_result_status_name(enum sl_result_status status)
 {
     static const char *const names[] = {

@@ -89,7 +89,7 @@ void run_options(const struct values *v, struct sl_run_options *o)
     *o = (struct sl_run_options){
         .threads = (uint32_t)v->number[OPT_THREADS], .memory = v->size[OPT_MEMORY],
         .verify = !strcmp(verify, "none") ? SL_VERIFY_NONE : !strcmp(verify, "checksum") ? SL_VERIFY_CHECKSUM : SL_VERIFY_REREAD,
-        .force = v->given[OPT_FORCE], .resume = v->given[OPT_RESUME], .report = v->text[OPT_REPORT],
+        .force = v->given[OPT_FORCE], .resume = v->given[OPT_RESUME], .tell = true, .report = v->text[OPT_REPORT],
     };
 }
 

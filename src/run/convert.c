@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <libdeflate.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,16 +105,21 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
         uint64_t read = 0;
         read_ahead(v, target, first + AHEAD * piece, piece);
         int code = sl_run_step(r, err);
+        sl_worker_turns_to(w, SL_DOING_READ);
         if (!code)
             code = sl_gather(v->p, target, first, n, w->buffer, w->scratch, w->buffer_len, &read, err);
+        sl_worker_turns_to(w, SL_DOING_WORK);
         if (code)
             return code;
         sl_worker_digest(w, &stats, t->dtype, w->buffer, (size_t)n * size);
         add_crc(v, target, w->buffer, (size_t)n * size);
+        sl_worker_turns_to(w, SL_DOING_WRITE);
         code = sl_write_at(file->fd, file->path, offset, w->buffer, (size_t)n * size, err);
+        if (!code)
+            write_behind(file->fd, offset, n * size);
+        sl_worker_turns_to(w, SL_DOING_WORK);
         if (code)
             return code;
-        write_behind(file->fd, offset, n * size);
         atomic_fetch_add(&r->read_bytes, read);
         atomic_fetch_add(&r->written_bytes, n * size);
         sl_worker_moved(r, w, n * size);
@@ -145,6 +151,7 @@ static int copy_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct
         code = sl_fail(err, SL_WRITE, file.path, "the finished target differs from what was written; start anew with --force");
     if (!code && !whole) {
         atomic_fetch_sub(&r->bytes_done, atomic_load(&w->done));
+        atomic_fetch_sub(&r->all_done, atomic_load(&w->done));
         sl_worker_begin(w, SL_PHASE_COPY, t->name, t->bytes);
         code = write_tensor(r, v, w, target, &file, err);
     }
@@ -238,6 +245,7 @@ static int finish(struct sl_run *r, struct convert *v, struct sl_error *err)
         code = report_write(r, v, &part, err);
     if (!code)
         code = target_sync_folders(v, err);
+    sl_tell_end(&v->tell, code != SL_OK, code, err);    /* before the commit: the journal is the last to go */
     if (!code)
         code = sl_target_commit(&v->target, err);
     if (part && code)
@@ -247,9 +255,25 @@ static int finish(struct sl_run *r, struct convert *v, struct sl_error *err)
     return code;
 }
 
+/* What all phases together move, and where it is told. */
+static void begin_telling(struct sl_run *r, struct convert *v)
+{
+    char source[PATH_MAX];
+    uint64_t synced = 0;
+    for (size_t i = 0; i < v->p->file_count && !v->target.committed; i++)
+        synced += v->p->files[i].size;
+    atomic_store(&r->all_total, v->p->write_bytes + synced + (r->options.verify == SL_VERIFY_NONE ? 0 : v->p->write_bytes));
+    v->tell.fd = -1;
+    if (!r->options.tell)
+        return;
+    const char *path = realpath(v->p->ckpt->path, source) ? sl_arena_str(v->target.arena, source) : NULL;
+    sl_tell_begin(&v->tell, r, v->target.progress_path, v->p->hash, path ? path : v->p->ckpt->path);
+}
+
 static int convert(struct sl_run *r, struct sl_error *err)
 {
     struct convert *v = r->job;
+    begin_telling(r, v);
     int code = prepare(r, v, err);
     if (!code) {
         sl_run_phase(r, SL_PHASE_COPY, v->p->write_bytes, v->p->target_count);
@@ -273,6 +297,7 @@ static int convert(struct sl_run *r, struct sl_error *err)
         sl_journal_sync(&v->target.journal, NULL);
         add_advice(r, v, code, err);
     }
+    sl_tell_end(&v->tell, code && keep, code, err);
     sl_target_close(&v->target, keep);
     v->opened = false;
     sl_run_sum_up(r, v->p->target_count, v->p->write_bytes);

@@ -10,6 +10,7 @@
 
 #include "run/job.h"
 #include "run/target.h"
+#include "run/tell.h"
 
 #include "base/io.h"
 
@@ -27,6 +28,7 @@ struct convert {
     unsigned open_files;
     pthread_mutex_t files_lock;
     atomic_uint_least64_t written;             /* tensors written or found whole */
+    struct sl_tell tell;
     uint32_t *crc;                             /* CRC-32 by target tensor, for torch files; NULL */
 };
 

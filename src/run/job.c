@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 
 /* ---- making ---- */
 
@@ -151,6 +152,11 @@ void sl_run_pause(struct sl_run *r, bool pause)
     pthread_mutex_unlock(&r->lock);
 }
 
+void sl_run_drain(struct sl_run *r, bool drain)
+{
+    atomic_store(&r->draining, drain);
+}
+
 bool sl_run_finished(const struct sl_run *r)
 {
     return atomic_load(&r->finished);
@@ -213,6 +219,8 @@ static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
     const struct each *each = arg;
     struct sl_run *r = each->run;
     struct sl_error err = { .code = SL_OK };
+    if (atomic_load(&r->draining) && !atomic_load(&r->cancel))
+        return SL_INTERRUPTED;           /* the others end what they are at */
     int code = sl_run_step(r, &err);
     if (!code)
         code = each->work(r, &r->workers[worker], i, &err);
@@ -231,7 +239,12 @@ static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
 int sl_run_each(struct sl_run *r, uint64_t count, sl_run_work *work, struct sl_error *err)
 {
     struct each each = { .run = r, .work = work };
-    if (sl_parallel(r->threads, count, work_and_keep_error, &each)) {
+    const int code = sl_parallel(r->threads, count, work_and_keep_error, &each);
+    if (code && !atomic_load(&r->failed)) {
+        sl_run_cancel(r, code);
+        return sl_fail(err, code, "", "stopped on request");
+    }
+    if (code) {
         pthread_mutex_lock(&r->lock);
         if (err)
             *err = r->first_error;
@@ -247,6 +260,7 @@ int sl_run_publish(struct sl_run *r, struct sl_worker *w, size_t index, const st
     if (!copy)
         return sl_fail_memory(err, sizeof *result);
     atomic_store(&r->results[index], copy);
+    atomic_store(&r->recent[atomic_fetch_add(&r->recent_count, 1) % SL_RECENT], index);
     return SL_OK;
 }
 
@@ -289,6 +303,30 @@ void sl_worker_begin(struct sl_worker *w, enum sl_phase phase, const char *name,
     atomic_store(&w->done, 0);
     atomic_store(&w->total, total);
     turn_end(&w->turn);
+    sl_worker_turns_to(w, *name ? SL_DOING_WORK : SL_DOING_NOTHING);
+}
+
+static uint64_t clock_ns(clockid_t id)
+{
+    struct timespec t;
+    return clock_gettime(id, &t) ? 0 : (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+void sl_worker_turns_to(struct sl_worker *w, enum sl_doing doing)
+{
+    const enum sl_doing was = (enum sl_doing)atomic_load_explicit(&w->doing, memory_order_relaxed);
+    const uint64_t wall = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    if (was != SL_DOING_NOTHING && cpu >= w->since_cpu && wall >= w->since_wall) {
+        const uint64_t worked = cpu - w->since_cpu, passed = wall - w->since_wall, waited = passed > worked ? passed - worked : 0;
+        atomic_fetch_add_explicit(&w->working, worked, memory_order_relaxed);
+        if (was == SL_DOING_READ)
+            atomic_fetch_add_explicit(&w->read_wait, waited, memory_order_relaxed);
+        if (was == SL_DOING_WRITE)
+            atomic_fetch_add_explicit(&w->write_wait, waited, memory_order_relaxed);
+    }
+    w->since_wall = wall;
+    w->since_cpu = cpu;
+    atomic_store_explicit(&w->doing, (int)doing, memory_order_relaxed);
 }
 
 void sl_worker_moved(struct sl_run *r, struct sl_worker *w, uint64_t bytes)
@@ -296,6 +334,7 @@ void sl_worker_moved(struct sl_run *r, struct sl_worker *w, uint64_t bytes)
     atomic_fetch_add(&w->done, bytes);
     atomic_fetch_add(&w->moved, bytes);
     atomic_fetch_add(&r->bytes_done, bytes);
+    atomic_fetch_add(&r->all_done, bytes);
 }
 
 void sl_worker_end(struct sl_run *r, struct sl_worker *w)
@@ -316,6 +355,7 @@ static void read_line(struct sl_worker *w, struct sl_worker_progress *out)
         out->phase = (enum sl_phase)atomic_load(&w->phase);
     } while (before % 2 || atomic_load(&w->turn) != before);
     out->moved = atomic_load(&w->moved);
+    out->doing = (enum sl_doing)atomic_load(&w->doing);
     sl_text_printable(name, strlen(name), out->tensor, sizeof out->tensor);
 }
 
@@ -333,6 +373,13 @@ void sl_run_progress(const struct sl_run *run, struct sl_progress *out)
         out->tensors_total = atomic_load(&r->tensors_total);
     } while (before % 2 || atomic_load(&r->turn) != before);
     out->paused = atomic_load(&r->paused);
+    out->draining = atomic_load(&r->draining);
+    out->all_done = atomic_load(&r->all_done);
+    out->all_total = atomic_load(&r->all_total);
+    if (!out->all_total) {               /* one phase is all there is */
+        out->all_done = out->bytes_done;
+        out->all_total = out->bytes_total;
+    }
     out->finished = atomic_load(&r->finished);
     out->verified = atomic_load(&r->verified);
     out->mismatched = atomic_load(&r->mismatched);
@@ -341,8 +388,12 @@ void sl_run_progress(const struct sl_run *run, struct sl_progress *out)
     const uint64_t ended = atomic_load(&r->ended_ns);
     out->seconds = (double)((ended ? ended : sl_now_ns()) - r->started_ns) / 1e9;
     out->workers = r->threads;
-    for (unsigned k = 0; k < r->threads; k++)
+    for (unsigned k = 0; k < r->threads; k++) {
         read_line(&r->workers[k], &out->worker[k]);
+        out->read_wait += (double)atomic_load(&r->workers[k].read_wait) / 1e9;
+        out->write_wait += (double)atomic_load(&r->workers[k].write_wait) / 1e9;
+        out->working += (double)atomic_load(&r->workers[k].working) / 1e9;
+    }
 }
 
 /* ---- results ---- */

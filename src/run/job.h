@@ -35,7 +35,14 @@ struct sl_worker {
     _Atomic(const char *) name;          /* "" idle; borrowed for the life of the run */
     atomic_uint_least64_t done, total, moved;
     atomic_int phase;
+
+    /* where its time goes: see sl_worker_turns_to */
+    atomic_int doing;
+    uint64_t since_wall, since_cpu;      /* its own: nanoseconds */
+    atomic_uint_least64_t read_wait, write_wait, working;
 };
+
+#define SL_RECENT 16
 
 struct sl_run {
     /* given before the start */
@@ -56,11 +63,14 @@ struct sl_run {
     atomic_int phase;
     atomic_uint_least64_t bytes_done, bytes_total, tensors_done, tensors_total;
     atomic_uint_least64_t verified, mismatched, read_bytes, written_bytes;
+    atomic_uint_least64_t all_done, all_total;   /* bytes over all phases */
+    atomic_size_t recent[SL_RECENT];     /* results published last, a ring */
+    atomic_size_t recent_count;
     uint64_t started_ns;
     atomic_uint_least64_t ended_ns;      /* 0 while it runs */
 
     /* control */
-    atomic_bool paused;
+    atomic_bool paused, draining;
     atomic_int cancel;                   /* 0, or the code to stop with */
     atomic_int failed;                   /* code of the first worker that failed */
     struct sl_error first_error;         /* guarded by lock */
@@ -101,6 +111,9 @@ int sl_run_each(struct sl_run *r, uint64_t count, sl_run_work *work, struct sl_e
 void sl_worker_begin(struct sl_worker *w, enum sl_phase phase, const char *name, uint64_t total);
 void sl_worker_moved(struct sl_run *r, struct sl_worker *w, uint64_t bytes);
 void sl_worker_end(struct sl_run *r, struct sl_worker *w);
+/* Books the time since the last turn for what the worker was at: what it spent off its
+ * processor is waiting for a read or a write, if it was at one. */
+void sl_worker_turns_to(struct sl_worker *w, enum sl_doing doing);
 /* Puts a copy of result in place of the old one. */
 int sl_run_publish(struct sl_run *r, struct sl_worker *w, size_t index, const struct sl_result *result,
                    struct sl_error *err);

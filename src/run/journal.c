@@ -302,3 +302,26 @@ int sl_journal_read(const struct sl_journal *j, size_t tensors, struct sl_arena 
     state->end = at;
     return SL_OK;
 }
+
+/* A tensor that is told of twice (written again after a resume) counts twice. */
+int sl_journal_count(const char *path, struct sl_journal_count *out)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_journal_state s = { .count = 0 };
+    struct reader r = { .state = &s };
+    char *text, line[LINE_MOST];
+    size_t len, at = 0;
+    *out = (struct sl_journal_count){ .pid = 0 };
+    const int code = sl_file_slurp(path, JOURNAL_MOST, &arena, &text, &len, NULL);
+    for (const char *newline; !code && (newline = memchr(text + at, '\n', len - at)); at = (size_t)(newline - text) + 1) {
+        if (!check_line(text + at, (size_t)(newline - (text + at)), line))
+            break;
+        out->tensors += strncmp(line, "tensor ", 7) == 0;
+        read_line(&r, line);
+    }
+    snprintf(out->plan, sizeof out->plan, "%s", s.plan);
+    snprintf(out->host, sizeof out->host, "%s", s.host);
+    out->pid = s.pid;
+    sl_arena_free(&arena);
+    return code ? SL_INPUT : SL_OK;
+}

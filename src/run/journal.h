@@ -48,6 +48,9 @@ int sl_journal_open(struct sl_journal *j, const char *path, const char *target, 
 /* Reads it; SL_WRITE when it is of another version. */
 int sl_journal_read(const struct sl_journal *j, size_t tensors, struct sl_arena *arena,
                     struct sl_journal_state *state, struct sl_error *err);
+/* What a journal says without knowing its plan, by its path and without its lock. SL_INPUT when there is none. */
+struct sl_journal_count { char plan[40], host[72]; long pid; uint64_t tensors; };
+int sl_journal_count(const char *path, struct sl_journal_count *out);
 /* Empties it and writes its head, which is on the disk when this returns. */
 int sl_journal_begin(struct sl_journal *j, const char *plan, uint64_t source, struct sl_error *err);
 /* Goes on behind the good lines. */

@@ -187,6 +187,7 @@ static int sync_file(struct sl_run *r, struct sl_worker *w, const struct sl_file
         int code = sl_run_step(r, err);
         if (code)
             return code;
+        sl_worker_turns_to(w, SL_DOING_WRITE);
         if (sync_file_range(file->fd, (off_t)at, (off_t)n,
                             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) &&
             (errno == EIO || errno == ENOSPC || errno == EDQUOT))
@@ -194,9 +195,11 @@ static int sync_file(struct sl_run *r, struct sl_worker *w, const struct sl_file
         sl_worker_moved(r, w, n);
     }
     int rc;
+    sl_worker_turns_to(w, SL_DOING_WRITE);
     do
         rc = sl_io.fsync(file->fd);
     while (rc && errno == EINTR);
+    sl_worker_turns_to(w, SL_DOING_WORK);
     /* a failed fsync is final: the pages it lost are marked clean */
     return rc ? sl_fail_errno(err, SL_WRITE, file->path, "fsync failed") : SL_OK;
 }

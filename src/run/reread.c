@@ -74,10 +74,12 @@ static int compare_tensor(struct sl_run *r, struct convert *v, struct sl_worker 
         uint64_t read = 0;
         read_ahead(file, t, (first + piece) * size, piece * size);
         int code = sl_run_step(r, err);
+        sl_worker_turns_to(w, SL_DOING_READ);
         if (!code)
             code = read_back(file, t->offset + first * size, back, len, err);
         if (!code)
             code = sl_gather(v->p, target, first, n, w->buffer, w->scratch, w->buffer_len, &read, err);
+        sl_worker_turns_to(w, SL_DOING_WORK);
         if (code)
             return code;
         if (memcmp(w->buffer, back, len) != 0)
@@ -98,8 +100,10 @@ static int checksum_tensor(struct sl_run *r, struct convert *v, struct sl_worker
         const size_t n = (size_t)sl_min_u64(t->bytes - done, w->buffer_len);
         read_ahead(file, t, done + n, w->buffer_len);
         int code = sl_run_step(r, err);
+        sl_worker_turns_to(w, SL_DOING_READ);
         if (!code)
             code = read_back(file, t->offset + done, w->buffer, n, err);
+        sl_worker_turns_to(w, SL_DOING_WORK);
         if (code)
             return code;
         sl_worker_digest(w, NULL, t->dtype, w->buffer, n);

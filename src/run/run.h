@@ -39,6 +39,7 @@ int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct
 void sl_run_progress(const struct sl_run *r, struct sl_progress *out);
 void sl_run_pause(struct sl_run *r, bool pause);
 void sl_run_cancel(struct sl_run *r, int code);
+void sl_run_drain(struct sl_run *r, bool drain);
 bool sl_run_finished(const struct sl_run *r);
 int sl_run_wait(struct sl_run *r, struct sl_error *err);
 void sl_run_free(struct sl_run *r);
@@ -46,6 +47,8 @@ size_t sl_run_result_count(const struct sl_run *r);
 const struct sl_result *sl_run_result_at(const struct sl_run *r, size_t index);
 const struct sl_summary *sl_run_summary(const struct sl_run *r);
 const struct sl_check_result *sl_run_check_result(const struct sl_run *r);
+/* What is at the place of a target; see sl_place_look. */
+int sl_run_look(const char *dst, struct sl_place *out, struct sl_error *err);
 /* The report of cli.md as JSON. */
 int sl_run_report(const struct sl_run *r, struct sl_buf *out);
 

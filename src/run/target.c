@@ -69,10 +69,16 @@ static int name_paths(struct sl_target *t, const char *dst, const char *hash, st
     const char *dot = t->single ? "." : "";
     t->partial = sl_arena_printf(t->arena, "%s%s%s.partial-%.8s", prefix, dot, name, hash);
     t->journal_path = sl_arena_printf(t->arena, "%s%s.partial.journal", prefix, name);
+    t->progress_path = sl_arena_printf(t->arena, "%s%s.partial.progress", prefix, name);
     t->old_path = sl_arena_printf(t->arena, "%s%s.old-%.8s", prefix, name, hash);
-    if (!t->partial || !t->journal_path || !t->old_path)
+    if (!t->progress_path || !t->partial || !t->journal_path || !t->old_path)
         return sl_fail_memory(err, strlen(dst) + 64);
     return SL_OK;
+}
+
+int sl_target_names(struct sl_target *t, const char *dst, struct sl_error *err)
+{
+    return name_paths(t, dst, "", err);
 }
 
 const char *sl_target_place(const struct sl_target *t, const char *name)

@@ -5,6 +5,7 @@
  *     DST.partial-1a2b3c4d       what is being written; digits of the plan's hash
  *     .DST.partial-1a2b3c4d      the same for a target that is one file
  *     DST.partial.journal        what is done, who is at it; locked. The last to go
+ *     DST.partial.progress       what the run tells others of itself (tell.h), if it does
  *     DST.old-1a2b3c4d           the old target, where folders can't be exchanged
  *
  * Calling sequence: sl_target_open; write below `partial`; sl_target_commit;
@@ -24,7 +25,7 @@ struct sl_target {
     const char *path;                    /* DST, symbolic links of its last part followed */
     const char *parent;
     const char *partial;                 /* where to write: DST itself once committed */
-    const char *journal_path;
+    const char *journal_path, *progress_path;
     const char *left, *old_path;         /* where an old target is after the commit */
     bool single;                         /* one file */
     bool force;
@@ -35,6 +36,8 @@ struct sl_target {
     struct sl_arena *arena;
 };
 
+/* Only the names that lie beside dst, into t, whose arena is given. SL_USAGE when it is no name for a target. */
+int sl_target_names(struct sl_target *t, const char *dst, struct sl_error *err);
 int sl_target_open(struct sl_target *t, const struct sl_conversion *p, const char *dst, bool force,
                    bool resume, struct sl_arena *arena, struct sl_error *err);
 /* A name of the plan as a path below the partial target. NULL when memory is out. */

@@ -162,10 +162,12 @@ int sl_compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_pair 
     for (uint64_t first = 0; first < count; first += piece) {
         const uint64_t n = sl_min_u64(piece, count - first);
         code = sl_run_step(r, err);
+        sl_worker_turns_to(w, SL_DOING_READ);
         if (!code)
             code = side_fetch(r, w, &a, first, first + n, p, err);
         if (!code)
             code = side_fetch(r, w, &b, first, first + n, q, err);
+        sl_worker_turns_to(w, SL_DOING_WORK);
         if (code)
             return code;
         if (same)
