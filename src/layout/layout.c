@@ -45,7 +45,7 @@ static int set_axes(struct param_list *list, struct sl_param *p, const char *axe
 /* The place of a layer and an expert in a table of numbers; NULL when it has none. */
 static int32_t *number_at(const struct rulebook *b, const struct param_numbers *n, int32_t layer, int32_t expert)
 {
-    if ((n->has_layer && (layer < 0 || layer >= b->layers)) || (n->has_expert && (expert < 0 || expert >= b->experts)))
+    if ((n->has_layer && (layer < 0 || layer >= b->layers + b->mtp)) || (n->has_expert && (expert < 0 || expert >= b->experts)))
         return NULL;
     const size_t experts = n->has_expert ? (size_t)b->experts : 1;
     return &n->at[(n->has_layer ? (size_t)layer : 0) * experts + (n->has_expert ? (size_t)expert : 0)];
@@ -63,7 +63,7 @@ static int make_tables(struct rulebook *b, size_t params, struct sl_error *err)
         struct param_numbers *n = &b->numbers[i];
         n->has_layer = strstr(f->params[i].name, "{layer}");
         n->has_expert = strstr(f->params[i].name, "{expert}");
-        const size_t slots = (n->has_layer ? (size_t)b->layers : 1) * (n->has_expert ? (size_t)b->experts : 1);
+        const size_t slots = (n->has_layer ? (size_t)(b->layers + b->mtp) : 1) * (n->has_expert ? (size_t)b->experts : 1);
         n->at = SL_ARENA_NEW(b->arena, int32_t, slots);
         if (!n->at)
             return sl_fail_memory(err, slots * sizeof *n->at);
@@ -109,7 +109,7 @@ static int list_params(struct rulebook *b, const struct sl_param **params, size_
     const struct sl_family *f = b->model->family;
     const struct pattern_rows rows = { .name = param_name, .rows = f->params, .count = f->param_count };
     struct param_list list = { .book = b, .err = err };
-    int rc = natural_order(&rows, b->layers, b->experts, add_param, &list);
+    int rc = natural_order(&rows, b->layers + b->mtp, b->experts, add_param, &list);
     if (rc)
         return rc;
     if (list.count > INT32_MAX)
@@ -120,7 +120,7 @@ static int list_params(struct rulebook *b, const struct sl_param **params, size_
     if ((rc = make_tables(b, list.count, err)))
         return rc;
     list.count = 0;
-    rc = natural_order(&rows, b->layers, b->experts, add_param, &list);
+    rc = natural_order(&rows, b->layers + b->mtp, b->experts, add_param, &list);
     *params = list.params;
     *count = list.count;
     return rc;

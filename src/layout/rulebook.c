@@ -96,7 +96,9 @@ static bool flag_holds(const struct rulebook *b, const char *flag, size_t len, i
 {
     char name[64];
     if (len == 9 && !memcmp(flag, "moe_layer", 9))
-        return layer >= 0 && layer < b->layers && b->moe_layer[layer];
+        return layer >= 0 && layer < b->layers + b->mtp && b->moe_layer[layer];
+    if (len == 9 && !memcmp(flag, "mtp_layer", 9))
+        return layer >= b->layers;
     if (len == 2 && !memcmp(flag, "pp", 2))
         return b->parallel.pp > 1;
     if (len >= sizeof name)
@@ -156,11 +158,11 @@ int rulebook_make(struct rulebook *b, const struct sl_model *m, enum sl_dialect 
     if (!m->family)
         return sl_fail(err, SL_UNSUPPORTED, "", "the model's family is not known, so its weights can't "
                        "be told apart: name it with --model, or describe it with --family-file");
-    if (!sl_model_int(m, "num_layers", &layers) || layers < 0 || layers > INT32_MAX)
+    if (!sl_model_int(m, "num_layers", &layers) || layers < 0 || layers > INT32_MAX - m->mtp_layers)
         return sl_fail(err, SL_USAGE, "", "the number of layers is not known: state it with "
                        "--set num_layers=N");
     *b = (struct rulebook){ .model = m, .arena = arena, .dialect = dialect, .padded_vocab = padded_vocab,
-                            .layers = (int32_t)layers, .experts = m->moe ? m->moe->num_experts : 0,
+                            .layers = (int32_t)layers, .mtp = m->mtp_layers, .experts = m->moe ? m->moe->num_experts : 0,
                             .rules = m->family->rules[dialect], .count = m->family->rule_count[dialect] };
     b->parallel.tp = positive(parallel->tp);
     b->parallel.pp = positive(parallel->pp);
@@ -171,12 +173,14 @@ int rulebook_make(struct rulebook *b, const struct sl_model *m, enum sl_dialect 
         return sl_fail(err, SL_USAGE, "", "%d experts do not divide over ep %d", b->experts, b->parallel.ep);
 
     b->stored = SL_ARENA_NEW(arena, const struct sl_stored *, b->count);
-    bool *moe_layer = SL_ARENA_NEW(arena, bool, (uint64_t)layers);
+    bool *moe_layer = SL_ARENA_NEW(arena, bool, (uint64_t)layers + (uint64_t)b->mtp);
     if (!b->stored || !moe_layer)
         return sl_fail_memory(err, b->count * sizeof *b->stored + (uint64_t)layers);
     for (size_t i = 0; m->moe && i < m->moe->layer_count; i++)
         if (m->moe->layers[i] >= 0 && m->moe->layers[i] < layers)
             moe_layer[m->moe->layers[i]] = true;
+    for (int32_t k = 0; k < b->mtp; k++)
+        moe_layer[layers + k] = sl_model_flag(m, "mtp_moe");
     b->moe_layer = moe_layer;
     return SL_OK;
 }

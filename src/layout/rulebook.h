@@ -16,7 +16,8 @@ struct rulebook {
     struct sl_parallel parallel;
     int64_t padded_vocab;
     int32_t layers, experts;             /* of the whole model */
-    const bool *moe_layer;               /* by layer */
+    int32_t mtp;                         /* layers that predict further tokens, numbered after `layers` */
+    const bool *moe_layer;               /* by layer, those too */
     const struct sl_rule *rules;         size_t count;
     const struct sl_stored **stored;     /* by rule: NULL until compiled */
     const struct sl_param **first_of;    /* by param rule: its first instance */

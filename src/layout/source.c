@@ -106,7 +106,7 @@ static int stack_rules(struct source *s)
     b->count = 0;
     for (size_t i = 0; i < s->b.book.count; i++) {
         const struct sl_rule *r = &s->b.book.rules[i];
-        if (!strstr(r->name, ".{layer}"))
+        if (!strstr(r->name, ".{layer}") || r->mtp)
             continue;
         rules[b->count] = *r;
         rules[b->count].name = without_layer(b->arena, r->name);
@@ -155,7 +155,9 @@ static int global_names(const struct source *s, struct match *m, int32_t layer, 
                                       .tensor = (uint32_t)(m->t - s->c->tensors) };
     if (numbers_experts)
         m->names.expert = (expert < 0 ? 0 : expert) + (s->has_ranks ? rank->ep * (b->experts / b->parallel.ep) : 0);
-    if (s->has_ranks && layer >= 0 && (m->names.layer = sl_model_layer(b->model, rank->pp, m->t->chunk, layer)) < 0)
+    if (m->rule->mtp && layer >= 0)
+        m->names.layer = b->layers + layer;
+    else if (s->has_ranks && layer >= 0 && (m->names.layer = sl_model_layer(b->model, rank->pp, m->t->chunk, layer)) < 0)
         return sl_fail(s->b.err, SL_INPUT, file_of(s, m->t), "%s: pipeline stage %d (chunk %d) has no layer %d",
                        m->t->name, rank->pp, m->t->chunk, layer);
     return SL_OK;
@@ -241,7 +243,8 @@ static enum outcome try_rule(struct source *s, struct rulebook *b, const struct 
         return OTHER_NAME;
     if ((*rc = global_names(s, m, stacked ? 0 : layer, expert)))
         return FAILED;
-    if (m->names.layer >= b->layers && !stacked)
+    const int32_t layers = rule->mtp || b->dialect == SL_DIALECT_HF ? b->layers + b->mtp : b->layers;
+    if (m->names.layer >= layers && !stacked)
         return NO_SUCH_LAYER;
     if (!rulebook_when(b, rule->when, m->names.layer))
         return NOT_NOW;

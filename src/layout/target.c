@@ -20,6 +20,7 @@ struct target {
     /* the rank and chunk whose turn it is */
     struct sl_rank rank;
     int32_t rank_index, chunk, first_layer, last_chunk;
+    bool mtp;                            /* the turn of the layers that predict further tokens */
 };
 
 /* ---- ranks and stages -------------------------------------------------------------- */
@@ -177,7 +178,7 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
     int64_t lo[SL_AXES], hi[SL_AXES], shape[SL_AXES];
     uint32_t ndim;
     int32_t parts;
-    if (!is_written(t, row, layer))
+    if (rule->mtp != t->mtp || !is_written(t, row, layer))
         return SL_OK;
     int rc = rulebook_map(b, rule, &stored, t->b.err);
     if (rc)
@@ -218,7 +219,13 @@ static int visit_rank(struct target *t)
         t->first_layer = 0;
         for (int32_t s = 0; s < stage; s++)
             t->first_layer += layers_of_stage(t, s);
-        rc = natural_order(&rows, layers_of_stage(t, stage), b->experts / b->parallel.ep, visit_rule, t);
+        const int32_t after = b->dialect == SL_DIALECT_HF ? b->mtp : 0;
+        rc = natural_order(&rows, layers_of_stage(t, stage) + after, b->experts / b->parallel.ep, visit_rule, t);
+        t->first_layer = b->layers;
+        t->mtp = true;
+        if (!rc && b->mtp && stage == b->parallel.pp * b->parallel.vpp - 1)
+            rc = natural_order(&rows, b->mtp, b->experts / b->parallel.ep, visit_rule, t);
+        t->mtp = false;
     }
     return rc;
 }

@@ -119,7 +119,11 @@ static int list_moe_layers(struct sl_detector *d, int32_t **layers, size_t *coun
         return sl_fail_memory(d->err, room);
     for (size_t i = 0; i < d->seen.moe_layer_count; i++) {
         const int32_t *at = d->seen.moe_layers + 3 * i;
-        (*layers)[(*count)++] = sl_model_layer(m, at[0], at[1], at[2]);
+        const int32_t layer = sl_model_layer(m, at[0], at[1], at[2]);
+        if (layer >= 0)
+            (*layers)[(*count)++] = layer;
+        else if (m->mtp_layers && sl_set_flag(d, "mtp_moe"))    /* numbered after all layers of the model */
+            return SL_MEMORY;
     }
     for (size_t i = 0; i < m->stage_count; i++)
         for (int32_t k = 0; k < m->stages[i].count && !d->seen.stage_read[m->stages[i].pp]; k++)
@@ -174,8 +178,8 @@ static int find_experts(struct sl_detector *d)
 {
     struct sl_model *m = d->m;
     int64_t experts = 0, topk = 0;
-    int32_t *layers;
-    size_t count;
+    int32_t *layers = NULL;
+    size_t count = 0;
     if (!sl_has_flag(d, "moe") && !sl_has_flag(d, "block_ffn"))
         return SL_OK;
     struct sl_moe *moe = SL_ARENA_NEW(&m->arena, struct sl_moe, 1);
@@ -238,7 +242,7 @@ static bool param_count(const struct sl_model *m, const struct sl_param_rule *p,
     return true;
 }
 
-struct layer_flags { const struct sl_model *m; bool moe_layer; };
+struct layer_flags { const struct sl_model *m; bool moe_layer, mtp_layer; };
 
 static bool layer_flag(void *arg, const char *flag, size_t len)
 {
@@ -246,6 +250,8 @@ static bool layer_flag(void *arg, const char *flag, size_t len)
     char name[64];
     if (len == 9 && !memcmp(flag, "moe_layer", 9))
         return f->moe_layer;
+    if (len == 9 && !memcmp(flag, "mtp_layer", 9))
+        return f->mtp_layer;
     if (len >= sizeof name)
         return false;
     memcpy(name, flag, len);
@@ -253,33 +259,35 @@ static bool layer_flag(void *arg, const char *flag, size_t len)
     return sl_model_flag(f->m, name);
 }
 
-static bool holds_in(const struct sl_model *m, const char *when, bool moe_layer)
+static bool holds_in(const struct sl_model *m, const char *when, bool moe_layer, bool mtp_layer)
 {
-    struct layer_flags f = {m, moe_layer};
+    struct layer_flags f = {m, moe_layer, mtp_layer};
     bool holds = true;
     return !when || (!sl_condition(when, layer_flag, &f, &holds, NULL) && holds);
 }
 
-/* How many layers have a param; 1 for one that is of no layer. */
-static uint64_t layers_with(const struct sl_model *m, const struct sl_param_rule *p)
+/* How many layers have a param, with or without those that predict further tokens; 1 for one that is of no layer. */
+static uint64_t layers_with(const struct sl_model *m, const struct sl_param_rule *p, bool with_mtp)
 {
     int64_t layers = 0;
     if (!strstr(p->name, "{layer}"))
-        return holds_in(m, p->when, false);
+        return holds_in(m, p->when, false, false);
     (void)sl_model_int(m, "num_layers", &layers);
     const uint64_t all = layers > 0 ? (uint64_t)layers : 0, moe = m->moe ? m->moe->layer_count : 0;
-    return (holds_in(m, p->when, true) ? moe : 0) + (holds_in(m, p->when, false) && all > moe ? all - moe : 0);
+    const uint64_t mtp = with_mtp && holds_in(m, p->when, sl_model_flag(m, "mtp_moe"), true) ? (uint64_t)m->mtp_layers : 0;
+    return mtp + (holds_in(m, p->when, true, false) ? moe : 0)
+         + (holds_in(m, p->when, false, false) && all > moe ? all - moe : 0);
 }
 
 /* All weights once, of `experts` experts a layer; 0 when a size is not known. *in_experts: those in experts. */
-static uint64_t count_params(const struct sl_model *m, uint64_t experts, uint64_t *in_experts)
+static uint64_t count_params(const struct sl_model *m, uint64_t experts, bool with_mtp, uint64_t *in_experts)
 {
     uint64_t sum = 0;
     *in_experts = 0;
     for (size_t i = 0; m->family && i < m->family->param_count; i++) {
         const struct sl_param_rule *p = &m->family->params[i];
         const bool expert = strstr(p->name, "{expert}");
-        const uint64_t layers = layers_with(m, p);
+        const uint64_t layers = layers_with(m, p, with_mtp);
         uint64_t one;
         if (!layers)
             continue;
@@ -291,15 +299,16 @@ static uint64_t count_params(const struct sl_model *m, uint64_t experts, uint64_
     return sum;
 }
 
-/* Weights in all, those of experts, and those that one token meets. */
+/* Weights in all, those of experts, and those that one token meets on its way to the next (predicting further ones is
+ * no part of that). */
 static void count_all(struct sl_detector *d, const struct sl_model *m)
 {
     uint64_t in_experts, ignored;
-    d->m->params = count_params(m, d->moe ? (uint64_t)d->moe->num_experts : 1, &in_experts);
+    d->m->params = count_params(m, d->moe ? (uint64_t)d->moe->num_experts : 1, true, &in_experts);
     if (!d->moe || !d->m->params)
         return;
     d->moe->expert_params = in_experts;
-    d->moe->active_params = d->moe->topk ? count_params(m, (uint64_t)d->moe->topk, &ignored) : 0;
+    d->moe->active_params = d->moe->topk ? count_params(m, (uint64_t)d->moe->topk, false, &ignored) : 0;
 }
 
 /* The sum does not depend on how the rows of q and k are cut into heads: where that is not

@@ -201,7 +201,8 @@ static int read_stage(const struct loader *l, struct place at, const struct sl_v
     const int code = text_member(l, at, row, "stage", &text);
     if (code)
         return code;
-    r->stage = strstr(r->name, "{layer}") ? SL_STAGE_LAYER : SL_STAGE_ALL;
+    r->mtp = sl_text_starts(r->name, "mtp.layers.{layer}.");
+    r->stage = r->mtp ? SL_STAGE_LAST : strstr(r->name, "{layer}") ? SL_STAGE_LAYER : SL_STAGE_ALL;
     if (!text)
         return SL_OK;
     size_t which = 0;
@@ -291,6 +292,7 @@ static int read_dialect(const struct loader *l, const char *section, const struc
             alias->name = sl_value_str(aliases->items[k]);
             if (!alias->name)
                 return refuse(l, (struct place){section, i, rule->name}, "\"aliases\" must be texts");
+            alias->mtp = sl_text_starts(alias->name, "mtp.layers.{layer}.");
         }
     }
     return SL_OK;
@@ -421,6 +423,22 @@ static int read_drop(const struct loader *l, const struct sl_value *json, struct
     return SL_OK;
 }
 
+static int read_mtp(const struct loader *l, const struct sl_value *json, struct sl_family *f)
+{
+    static const char *const known[] = {"of", "as", NULL};
+    const struct sl_value *mtp = sl_value_get(json, "mtp"), *as = sl_value_get(mtp, "as");
+    const struct place at = {.section = "mtp"};
+    bool good = as && list_len(as) && sl_value_str(sl_value_get(mtp, "of"));
+    f->mtp = mtp;
+    if (!mtp)
+        return SL_OK;
+    for (size_t i = 0; i < list_len(as); i++)
+        good = good && sl_value_str(as->items[i]) && sl_text_starts(sl_value_str(as->items[i]), "mtp.layers.{layer}.");
+    const int code = mtp->kind == SL_VALUE_DICT ? only_known(l, at, mtp, known) : SL_OK;
+    return code || good ? code : refuse(l, at, "{\"of\": NAME, \"as\": [NAME, ..]} is expected, NAMEs of \"as\" beginning with"
+                                               " mtp.layers.{layer}.");
+}
+
 /* Settings by name, with values of their kinds. */
 static int read_implies(const struct loader *l, const struct sl_value *json, struct sl_family *f)
 {
@@ -457,7 +475,7 @@ static int read_replaces(const struct loader *l, const struct sl_value *json)
 static int read_family(const struct loader *l, const struct sl_value *json, struct sl_family *f)
 {
     static const char *const known[] = {"family", "title", "inherits", "abstract", "source", "hf", "needs",
-                                        "dims", "params", "tensors", "config", "detect", "drop", "replaces", "implies",
+                                        "dims", "params", "tensors", "config", "detect", "drop", "replaces", "implies", "mtp",
                                         NULL};
     const struct place top = {.section = "family file"};
     if (!json || json->kind != SL_VALUE_DICT)
@@ -484,6 +502,7 @@ static int read_family(const struct loader *l, const struct sl_value *json, stru
     code = code ? code : read_config(l, json, f);
     code = code ? code : read_detect(l, json, f);
     code = code ? code : read_implies(l, json, f);
+    code = code ? code : read_mtp(l, json, f);
     return code ? code : read_drop(l, json, f);
 }
 
@@ -642,6 +661,7 @@ static int merge(struct sl_arena *arena, const struct sl_family *parent, struct 
     if (!f->drop_count)
         f->drop = parent->drop, f->drop_count = parent->drop_count;
     f->implies = f->implies ? f->implies : parent->implies;
+    f->mtp = f->mtp ? f->mtp : parent->mtp;
     f->needs = !f->needs ? parent->needs : !parent->needs ? f->needs
              : sl_arena_printf(arena, "%s & %s", parent->needs, f->needs);
     f->hf_architecture = f->hf_architecture ? f->hf_architecture : parent->hf_architecture;
@@ -683,6 +703,43 @@ static int resolve(struct loader *l, struct draft *d)
             return no_memory(l);
         at->merged = true;
     }
+    return SL_OK;
+}
+
+/* ---- layers that predict further tokens -------------------------------------- */
+
+static bool add_mtp_rule(struct sl_arena *arena, const struct sl_rule *rule, size_t prefix, const char *as, bool alias,
+                         struct sl_rule *out)
+{
+    *out = *rule;
+    out->name = sl_arena_printf(arena, "%s%s", as, rule->name + prefix);
+    out->when = rule->when ? sl_arena_printf(arena, "%s & mtp", rule->when) : "mtp";
+    out->stage = SL_STAGE_LAST;
+    out->mtp = true;
+    out->alias |= alias;
+    return out->name && out->when;
+}
+
+/* The rows of "mtp", written out. */
+static int expand_mtp(const struct loader *l, struct sl_family *f)
+{
+    const struct sl_value *as = sl_value_get(f->mtp, "as");
+    const char *of = sl_value_str(sl_value_get(f->mtp, "of"));
+    const size_t count = f->rule_count[SL_DIALECT_MEGATRON];
+    size_t made = count;
+    if (!f->mtp)
+        return SL_OK;
+    struct sl_rule *rules = SL_ARENA_NEW(l->arena, struct sl_rule, count * (1 + as->len));
+    if (!rules)
+        return no_memory(l);
+    memcpy(rules, f->rules[SL_DIALECT_MEGATRON], count * sizeof *rules);
+    for (size_t k = 0; k < as->len; k++)
+        for (size_t i = 0; i < count; i++)
+            if (sl_text_starts(rules[i].name, of)
+                && !add_mtp_rule(l->arena, &rules[i], strlen(of), sl_value_str(as->items[k]), k > 0, &rules[made++]))
+                return no_memory(l);
+    f->rules[SL_DIALECT_MEGATRON] = rules;
+    f->rule_count[SL_DIALECT_MEGATRON] = made;
     return SL_OK;
 }
 
@@ -837,6 +894,8 @@ static int finish(struct loader *l, struct sl_families *out)
     int code = SL_OK;
     for (size_t i = 0; i < l->count && !code; i++)
         code = resolve(l, &l->drafts[i]);
+    for (size_t i = 0; i < l->count && !code; i++)
+        code = expand_mtp(l, &l->drafts[i].f);
     for (size_t i = 0; i < l->count && !code; i++)
         code = check_family(l, &l->drafts[i]);
     for (size_t i = 0; i < l->count && !code; i++)

@@ -14,6 +14,9 @@
  * replaces sections that take no rows from the parent: ["tensors.hf"]; in all others a row
  *          takes the place of the parent's rows of the same name
  * abstract true: only a parent for others, never the family of a checkpoint
+ * mtp      {"of": "decoder.layers.{layer}.", "as": ["mtp.layers.{layer}.transformer_layer.", ..]}:
+ *          Megatron rows whose names begin with "of" hold for a layer that predicts further
+ *          tokens too, named "as"; further names are only read
  * implies  settings that all models of the family have, for checkpoints that do not tell
  * needs    condition that the tensors and settings of a checkpoint must fulfil, and
  *          those of its parents too
@@ -44,9 +47,12 @@
  *          over "tp" or "etp"; absent: every rank holds all of it. Two rules of one
  *          name (cut and whole): a source takes the first whose shape fits
  *   stage  "first", "last", "all"; absent with {layer} in the name: the stage that
- *          has the layer; absent otherwise: "all"
+ *          has the layer; absent otherwise: "all". Names that begin with "mtp.layers." are of
+ *          the layers that predict further tokens: on the last stage, {layer} counted from 0
+ *          there, and after the last of the model in params
  *   when   condition: flags joined by "&", "!" negates ("tied", "!tied & moe"). For
- *          rules and params of a layer also "moe_layer"; for Megatron targets "pp":
+ *          rules and params of a layer also "moe_layer" and "mtp_layer" (it predicts further
+ *          tokens); for Megatron targets "pp":
  *          more than one pipeline stage (a tied head is stored only then)
  *   spec   "te" or "local": only when that spelling is wanted (targets) or met
  *   experts  the same for how experts are stored: "te_grouped" (weightN), "grouped"
@@ -84,6 +90,7 @@ struct sl_rule {
     const char *cut_over;      /* "tp", "etp", NULL */
     int32_t cut_axis;          /* -1 */
     enum sl_stage stage;
+    bool mtp;                  /* {layer} counts the layers that predict further tokens */
     const char *when;          /* NULL: always */
     const char *spec;          /* "te", "local", NULL: both */
     const char *experts;       /* "te_grouped", "grouped", .., NULL: all */
@@ -131,6 +138,7 @@ struct sl_family {
     const struct sl_detect_rule *detect;       size_t detect_count;
     const char *const *drop;                   size_t drop_count;   /* globs of names that are no weights */
     const struct sl_value *implies;            /* a DICT of settings, NULL */
+    const struct sl_value *mtp;                /* see above; its rows are among the rules. NULL */
     const struct sl_value *json;               /* the whole merged description */
 };
 

@@ -74,6 +74,7 @@ struct sl_seen {
     uint32_t *first_layer;               /* lowest local index */
     bool *stage_read;                    /* by pp: some rank of it was read */
     int32_t pp, chunks;
+    int32_t mtp_first, mtp_end;          /* numbers of layers that predict further tokens; equal: none */
     int32_t *moe_layers;      size_t moe_layer_count;      /* pp, chunk, local triples */
     enum sl_dtype dtype;                 /* of most weights */
     uint64_t weights;                    /* stored tensors that are weights */

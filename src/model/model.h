@@ -41,6 +41,7 @@ struct sl_model {
     struct sl_parallel parallel;
     const struct sl_moe *moe;
     const struct sl_stage_layers *stages; size_t stage_count;
+    int32_t mtp_layers;                  /* layers that predict further tokens, after those of the stages */
     uint64_t params;
     int64_t vocab;                       /* true vocabulary, -1 unknown */
     int64_t padded_vocab;                /* rows of the embedding, -1 */

@@ -183,6 +183,18 @@ static void note_layer(struct scan *s, const struct sl_tensor *t, int32_t pp, in
     }
 }
 
+/* A layer with the projection of a hidden state and an embedding predicts a further token. */
+static void note_mtp(struct scan *s, int32_t layer)
+{
+    struct sl_seen *out = s->out;
+    if (layer < 0 || layer >= MOST_LAYERS)
+        return;
+    if (out->mtp_end == out->mtp_first)
+        out->mtp_first = out->mtp_end = layer;
+    out->mtp_first = layer < out->mtp_first ? layer : out->mtp_first;
+    out->mtp_end = layer >= out->mtp_end ? layer + 1 : out->mtp_end;
+}
+
 /* Stages and chunks there are, and room for what is counted of each. */
 static int make_stages(struct scan *s)
 {
@@ -240,7 +252,10 @@ static int look_at(struct scan *s, const struct sl_tensor *t)
         return SL_OK;
     s->dialects[fact->dialect]++;
     vote_shape(s, t, fact);
-    note_layer(s, t, pp, layer, s->out->moe_layers && !strcmp(fact->flag, "moe"));
+    if (sl_text_ends(kind, ".eh_proj.weight"))
+        note_mtp(s, layer);
+    if (!sl_text_starts(kind, "mtp."))
+        note_layer(s, t, pp, layer, s->out->moe_layers && !strcmp(fact->flag, "moe"));
     return add_flags(s, fact->flag);
 }
 

@@ -87,9 +87,22 @@ static int place_layers(struct sl_detector *d)
     return SL_OK;
 }
 
+/* Hugging Face numbers the layers that predict further tokens after all others; in Megatron they have names of their own. */
+static int solve_mtp(struct sl_detector *d)
+{
+    const int32_t count = d->seen.mtp_end - (d->seen.dialect == SL_DIALECT_HF ? d->seen.mtp_first : 0);
+    d->m->mtp_layers = d->seen.mtp_end > d->seen.mtp_first ? count : 0;
+    if (d->m->mtp_layers && d->seen.dialect == SL_DIALECT_HF && d->seen.layers[0] >= (uint32_t)count)
+        d->seen.layers[0] -= (uint32_t)count;
+    return sl_say_int(d, "mtp_num_layers", SL_BY_TENSORS, d->m->mtp_layers);
+}
+
 static int solve_layers(struct sl_detector *d)
 {
     int32_t unread;
+    const int rc = solve_mtp(d);
+    if (rc)
+        return rc;
     int64_t counted = count_layers(d, &unread);
     if (numbered_globally(d))
         for (size_t i = 0; i < (size_t)d->seen.pp * (size_t)d->seen.chunks; i++)

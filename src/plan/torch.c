@@ -128,6 +128,8 @@ static int layout_text(const struct saving *s, const char **text)
         for (int32_t k = 0; k < spec->stage_layers[i]; k++)
             sl_buf_char(&b, 't');
     }
+    for (int32_t k = 0; k < s->p->model->mtp_layers; k++)
+        sl_buf_char(&b, 'm');
     sl_buf_char(&b, 'L');
     *text = b.failed ? NULL : sl_arena_str(&s->p->arena, b.data);
     sl_buf_free(&b);

@@ -8,10 +8,11 @@ import shutil
 
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers.modeling_layers import MtpModel
 
 from megatron_tiny import on_ranks, parallel_state
-from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_mtp_block_spec
 from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer import multi_latent_attention
@@ -49,6 +50,9 @@ def models():
         "deepseek-v2 lite": (transformers.DeepseekV2Config(**dict(v2, q_lora_rank=None, rope_parameters=YARN, topk_method="greedy")),
                              [(2, 2, 2, 2), (4, 1, 2, 1)]),
         "deepseek-v3": (transformers.DeepseekV3Config(**dict(v3, rope_parameters=YARN)), [(2, 2, 2, 1), (1, 2, 4, 1)]),
+        "deepseek-v3 mtp": (transformers.DeepseekV3Config(**dict(v3, rope_parameters=YARN, num_nextn_predict_layers=1)),
+                            [(2, 1, 2, 1), (1, 2, 3, 1)]),
+        "deepseek-v3 mtp 2": (transformers.DeepseekV3Config(**dict(v3, rope_parameters=plain, num_nextn_predict_layers=2)), [(2, 2, 1, 1)]),
         "deepseek-v3 halves": (transformers.DeepseekV3Config(**dict(v3, rope_parameters=plain, rope_interleave=False)), [(2, 1, 1, 2)]),
         "deepseek-v3 moonlight": (transformers.DeepseekV3Config(**dict(v3, q_lora_rank=None, rope_parameters=plain, n_group=1, topk_group=1)),
                                   [(2, 1, 6, 1), (1, 2, 2, 1)]),
@@ -68,7 +72,43 @@ def make_hf(config, folder):
             if name.endswith("e_score_correction_bias"):
                 buffer.normal_(0.0, 0.2)
     model.save_pretrained(folder)
-    return model, forward_hf(model)
+    tokens, logits = forward_hf(model)
+    further = getattr(config, "num_nextn_predict_layers", 0)
+    return model, tokens, [logits] + (add_mtp(model, further, folder, tokens) if further else [])
+
+
+def add_mtp(model, count, folder, tokens):
+    """Layers that predict further tokens, as DeepSeek-V3's files have them after the others, with copies of embedding and
+    head. Returns their logits, by transformers' MtpModel. The names are those that transformers' conversion_mapping.py reads
+    (from_pretrained itself looks for layer 61 alone)."""
+    mtp, last = MtpModel(model, count).to(torch.float32).eval(), model.config.num_hidden_layers
+    tensors = load_file(os.path.join(folder, "model.safetensors"))
+    with torch.no_grad():
+        weights = {n: w for n, w in [*mtp.named_parameters(), *mtp.named_buffers()] if n.startswith("layers.")}
+        for name, weight in weights.items():
+            weight.normal_(1.0 if "norm" in name else 0.0, 0.3 if "norm" in name else 0.15)
+            _, k, rest = name.split(".", 2)
+            rest = rest.replace("mtp_block.", "").replace("post_norm.", "shared_head.norm.") if "layernorm" not in rest else rest.replace("mtp_block.", "")
+            prefix = f"model.layers.{last + int(k)}."
+            if rest == "mlp.experts.gate_up_proj":
+                for e, both in enumerate(weight):
+                    tensors[f"{prefix}mlp.experts.{e}.gate_proj.weight"], tensors[f"{prefix}mlp.experts.{e}.up_proj.weight"] = both.chunk(2)
+            elif rest == "mlp.experts.down_proj":
+                tensors.update({f"{prefix}mlp.experts.{e}.down_proj.weight": one for e, one in enumerate(weight)})
+            else:
+                tensors[prefix + rest] = weight
+        for k in range(count):
+            tensors[f"model.layers.{last + k}.embed_tokens.weight"] = model.model.embed_tokens.weight
+            tensors[f"model.layers.{last + k}.shared_head.head.weight"] = model.lm_head.weight
+        save_file({n: t.detach().clone().contiguous() for n, t in tensors.items()}, os.path.join(folder, "model.safetensors"),
+                  metadata={"format": "pt"})
+        hidden, logits = model.model(tokens).last_hidden_state, []
+        positions = torch.arange(tokens.shape[1])[None]
+        for k in range(count):
+            tokens = torch.cat([tokens[:, 1:], torch.zeros_like(tokens[:, :1])], 1)
+            hidden = mtp.forward_layer(k, hidden, positions, None, input_ids=tokens)
+            logits.append(model.lm_head(hidden))
+    return logits
 
 
 # --- in Megatron -----------------------------------------------------------------------------------------
@@ -95,11 +135,26 @@ def config_from(args):
         original_max_position_embeddings=args.original_max_position_embeddings, beta_fast=args.beta_fast,
         beta_slow=args.beta_slow, mscale=args.mscale, mscale_all_dim=args.mscale_all_dim,
         moe_router_enable_expert_bias=args.moe_router_enable_expert_bias, moe_router_num_groups=args.moe_router_num_groups,
-        moe_router_group_topk=args.moe_router_group_topk, moe_router_topk_scaling_factor=args.moe_router_topk_scaling_factor)
+        mtp_num_layers=args.mtp_num_layers, moe_router_group_topk=args.moe_router_group_topk, moe_router_topk_scaling_factor=args.moe_router_topk_scaling_factor)
+
+
+def all_logits(chunk, tokens, config):
+    """Megatron computes the logits of further tokens on the way to a loss, and keeps them to itself: the head is asked
+    again. It has to be told labels then; the loss is not looked at."""
+    if not config.mtp_num_layers:
+        logits = through_stages(chunk, tokens, config)
+        return logits if logits is None else [logits]
+    hidden, asked = [], chunk.forward
+    if hasattr(chunk, "mtp"):
+        chunk.mtp.register_forward_hook(lambda module, args, out: hidden.append(out))
+    chunk.forward = lambda ids, positions, mask: asked(ids, positions, mask, labels=ids)
+    through_stages(chunk, tokens, config)
+    return [chunk.output_layer(h)[0].transpose(0, 1).float() for h in hidden[0].chunk(1 + config.mtp_num_layers)] if hidden else None
 
 
 def megatron_logits(rank, cut, folder, tokens):
-    """Every rank loads its file, strictly. Returns the logits of all processes of the last stage."""
+    """Every rank loads its file, strictly. Returns the logits of all processes of the last stage: of the next token, then
+    of each further one."""
     tp, pp, ep, etp = cut
     parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(tp, pp, expert_model_parallel_size=ep, expert_tensor_parallel_size=etp)
@@ -110,14 +165,15 @@ def megatron_logits(rank, cut, folder, tokens):
     config = config_from(args)
     spec = on_cpu(get_gpt_decoder_block_spec(config, use_transformer_engine=False, normalization="RMSNorm"))
     chunk = GPTModel(
-        config=config, transformer_layer_spec=spec, vocab_size=args.padded_vocab_size,
+        config=config, transformer_layer_spec=spec,
+        mtp_block_spec=get_gpt_mtp_block_spec(config, spec, False) if config.mtp_num_layers else None, vocab_size=args.padded_vocab_size,
         max_sequence_length=args.max_position_embeddings, pre_process=parallel_state.is_pipeline_first_stage(),
         post_process=parallel_state.is_pipeline_last_stage(), parallel_output=False,
         share_embeddings_and_output_weights=not args.untie_embeddings_and_output_weights,
         position_embedding_type=args.position_embedding_type, rotary_base=args.rotary_base).eval()
     chunk.load_state_dict(file["model"], strict=True)
     with torch.no_grad():
-        logits = through_stages(chunk, tokens, config)
+        logits = all_logits(chunk, tokens, config)
     everyone = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(everyone, logits)
     return [x for x in everyone if x is not None]
@@ -152,9 +208,13 @@ def te_names(ranks, tp, pp):
     return out
 
 
-def inspect_is_right(seen, model, config, family, cut):
-    total = sum(p.numel() for p in model.parameters()) + sum(
+def inspect_is_right(seen, model, hf, config, family, cut):
+    of_model = sum(p.numel() for p in model.parameters()) + sum(
         b.numel() for n, b in model.named_buffers() if n.endswith("e_score_correction_bias"))
+    further = [f".layers.{config.num_hidden_layers + k}." for k in range(getattr(config, "num_nextn_predict_layers", 0))]
+    of_mtp = {n: t.numel() for n, t in load_file(os.path.join(hf, "model.safetensors")).items()
+              if any(f in n for f in further) and not n.endswith(("embed_tokens.weight", "head.weight"))}
+    total = of_model + sum(of_mtp.values())
     assert seen["family"] == family and seen["params"] == total, (seen["family"], seen["params"], total)
     for key, hf in dict(q_lora_rank="q_lora_rank", kv_lora_rank="kv_lora_rank", qk_head_dim="qk_nope_head_dim", v_head_dim="v_head_dim",
                         qk_pos_emb_head_dim="qk_rope_head_dim", num_attention_heads="num_attention_heads").items():
@@ -167,14 +227,15 @@ def inspect_is_right(seen, model, config, family, cut):
     experts = sum(p.numel() for n, p in model.named_parameters() if ".experts." in n)
     topk, count = config.num_experts_per_tok, config.n_routed_experts
     want = dict(num_experts=count, topk=topk, layers=list(range(config.first_k_dense_replace, config.num_hidden_layers)),
-                expert_params=experts, active_params=total - experts + experts // count * topk)
+                expert_params=experts + sum(n for name, n in of_mtp.items() if ".experts." in name),
+                active_params=of_model - experts + experts // count * topk)
     for key, value in want.items():
         assert seen["moe"][key] == value, f"moe.{key} is {seen['moe'][key]}, not {value}"
 
 
 CONFIG_KEYS = ("hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads vocab_size rms_norm_eps "
                "max_position_embeddings tie_word_embeddings n_routed_experts n_shared_experts num_experts_per_tok moe_intermediate_size "
-               "norm_topk_prob first_k_dense_replace routed_scaling_factor q_lora_rank kv_lora_rank qk_nope_head_dim "
+               "norm_topk_prob first_k_dense_replace routed_scaling_factor num_nextn_predict_layers q_lora_rank kv_lora_rank qk_nope_head_dim "
                "qk_rope_head_dim v_head_dim scale_emb scale_depth dim_model_base").split()
 
 
@@ -201,17 +262,18 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
         lens("convert", hf, dst, "--to", "megatron", *sizes, "--names", "local", "--experts", "local")
         lens("verify", hf, dst, "--progress", "none")
     with Tally.check(row, "every rank loads strictly; logits as transformers'"):
-        tokens, logits = truth
+        tokens, want = truth
         try:
             got = on_ranks(processes(*cut), megatron_logits, cut, os.path.join(dst, "release"), tokens)
         except SystemExit as e:                      # the rank has said why
             raise AssertionError(e) from None
         assert got, "no process of the last stage"
-        apart = max((x[..., :config.vocab_size] - logits).abs().max().item() for x in got)
-        row.note = f"logits within {apart:.1e} ({logits.abs().max():.1f} largest)"
+        assert {len(x) for x in got} == {len(want)}, "further tokens"
+        apart = max((x[..., :config.vocab_size] - w).abs().max().item() for one in got for x, w in zip(one, want))
+        row.note = f"logits within {apart:.1e} ({want[0].abs().max():.1f} largest)"
         assert apart <= NEAR, f"logits differ by {apart:.2e}"
     with Tally.check(row, "inspect"):
-        inspect_is_right(json.loads(lens("inspect", dst, "--json").stdout), model, config, family, cut)
+        inspect_is_right(json.loads(lens("inspect", dst, "--json").stdout), model, hf, config, family, cut)
     with Tally.check(row, "check --deep finds nothing wrong"):
         lens("check", dst, "--deep", "--progress", "none")
     with Tally.check(row, "Transformer Engine's names: the same by rank"):
@@ -233,9 +295,10 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
         again = getattr(transformers, config.architectures[0]).from_pretrained(
             back, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
         for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            assert not again[1].get(kind), f"{kind}: {sorted(again[1][kind])[:3]}"
+            wrong = [k for k in again[1].get(kind) or () if int(k.split(".")[2]) < config.num_hidden_layers]
+            assert not wrong, f"{kind}: {sorted(wrong)[:3]}"
         exact = getattr(config, "rope_interleave", True)
-        apart = (forward_hf(again[0].eval())[1] - truth[1]).abs().max().item()
+        apart = (forward_hf(again[0].eval())[1] - truth[1][0]).abs().max().item()
         assert apart == 0 if exact else apart <= NEAR, f"logits differ by {apart:.2e}"
     row.done()
 
@@ -245,6 +308,6 @@ def run(work, lens, Tally, Row):
         print(f"\n{name}")
         hf = os.path.join(work, "latent", name.replace(" ", "_"), "hf")
         os.makedirs(hf, exist_ok=True)
-        model, truth = make_hf(config, hf)
+        model, *truth = make_hf(config, hf)
         for cut in cuts:
             one_cut(os.path.dirname(hf), lens, Tally, Row, name, config, hf, model, truth, cut)
