@@ -23,6 +23,7 @@
 # make bench       convert against cp and against a torch script; prints a table
 # make fixtures    write tests/fixtures/ again with real torch; needs Python
 # make golden      write tests/tui/golden/ and docs/keys.md again; then read the difference
+# make docs-test   run every command that README and docs show, and compare what it says
 # make screenshots write screenshots/*.png again
 # make docs        write docs/shardlens.1 again from the program
 # make help        this list
@@ -181,6 +182,8 @@ fixtures:
 	$(Q)cd tests/fixtures && $(PYTHON) make_fixtures.py
 screenshots: $(BIN)
 	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) sh tests/tui/screenshots.sh
+docs-test: $(BIN)
+	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) sh tests/product/test_docs_commands.sh
 docs: $(BIN)
 	$(Q)$(BIN) manual > docs/shardlens.1.part && mv docs/shardlens.1.part docs/shardlens.1
 
@@ -235,7 +238,7 @@ clean:
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs deps \
+.PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs docs-test deps \
         install uninstall static dist deb clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -135,6 +135,8 @@ static int settings_make(struct demo *d, const struct demo_family *f, const stru
         { "norm_epsilon", 'f', 0, 1e-5, NULL },
         { "rotary_base", 'i', 10000, 0, NULL },
         { "max_position_embeddings", 'i', 4096, 0, NULL },
+        { "bos_token_id", 'i', 1, 0, NULL },
+        { "eos_token_id", 'i', 2, 0, NULL },
     };
     const struct setting_row moe[] = {
         { "num_experts", 'i', DEMO_EXPERTS, 0, NULL },

@@ -72,9 +72,9 @@ static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info
                   info->torch_container ? info->torch_container : "");
     sl_buf_printf(b, "model      %s%s%s  (%s)\n", info->family_title ? info->family_title : "unknown family",
                   info->model ? ", " : "", info->model ? info->model : "", sl_confidence_name(info->confidence));
-    sl_buf_printf(b, "size       %s parameters, %s in %zu files, %s unique\n",
+    sl_buf_printf(b, "size       %s parameters, %s in %zu file%s, %s unique\n",
                   info->params ? sl_text_count(info->params, count, sizeof count) : "?",
-                  sl_text_bytes(info->bytes, size, sizeof size), info->file_count,
+                  sl_text_bytes(info->bytes, size, sizeof size), info->file_count, info->file_count == 1 ? "" : "s",
                   sl_text_bytes(info->unique_bytes, unique, sizeof unique));
     sl_buf_str(b, "dtypes    ");
     for (size_t i = 0; i < info->dtype_count; i++)

@@ -18,15 +18,16 @@ split_page() {
         function close_command() {
             if (command == "") return
             n++
-            printf "echo \"@@ %d\"\n%s\ns=$?; echo \"@@ $s\"; (exit $s)\n", n, command > script
+            printf "printf \"\\n@@ %d\\n\"\n(exit ${s:-0})\n%s\ns=$?; printf \"\\n@@ $s\\n\"\n", n, command > script
+            gsub(/\n/, "\\n", command)
             printf "@@ %d\t%s\n%s", n, command, output > said
             command = output = ""
         }
         BEGIN { printf "" > script; printf "" > said }
-        /^```/ { if (inside) close_command(); inside = !inside && $0 == "```console"; more = 0; next }
+        /^```/ { if (inside) close_command(); inside = !inside && $0 == "```console"; next }
         !inside { next }
-        more { command = command "\n" substr($0, 3); more = /\\$/; next }
-        /^\$ / { close_command(); command = substr($0, 3); more = /\\$/; next }
+        /^> / && command != "" && output == "" { command = command "\n" substr($0, 3); next }
+        /^\$ / { close_command(); command = substr($0, 3); next }
         { output = output $0 "\n" }
         END { printf "@@ end\n" > said }' "$1"
 }
@@ -34,24 +35,29 @@ split_page() {
 # What was said against what the page says; prints what differs.
 compare() {
     awk -v page="$1" '
-        function pattern(s,   parts, n, i, out) {
-            n = split(s, parts, /\.\.\./)
-            out = "^"
+        # "..." in a line of the page stands for anything
+        function alike(said_line, page_line,   parts, n, i, at, rest) {
+            n = split(page_line, parts, "[.][.][.]")
+            if (n < 2) return said_line == page_line
+            rest = said_line
             for (i = 1; i <= n; i++) {
-                gsub(/[][\\.^$*+?(){}|]/, "\\\\&", parts[i])
-                out = out (i > 1 ? ".*" : "") parts[i]
+                if (parts[i] == "") continue
+                at = index(rest, parts[i])
+                if (!at || (i == 1 && at != 1)) return 0
+                rest = substr(rest, at + length(parts[i]))
             }
-            return out "$"
+            return parts[n] == "" || substr(said_line, length(said_line) - length(parts[n]) + 1) == parts[n]
         }
         # line i of the page from there on matches what was said from line j on
         function matches(i, j,   k) {
-            for (; i <= wanted; i++, j++) {
+            for (; i <= wanted; i++) {
                 if (want[i] == "...") {
                     for (k = j; k <= got + 1; k++)
                         if (matches(i + 1, k)) return 1
                     return 0
                 }
-                if (j > got || have[j] !~ pattern(want[i])) return 0
+                if (j > got || !alike(have[j], want[i])) return 0
+                j++
             }
             return j > got
         }
@@ -72,8 +78,14 @@ compare() {
         function read_said(   line) {
             got = 0
             while ((getline line < said) > 0) {
-                if (line ~ /^@@ [0-9]+$/ && begun) { status = substr(line, 4); begun = 0; return 1 }
-                if (line ~ /^@@ [0-9]+$/) { begun = 1; continue }
+                # each mark is printed on a line of its own, whether or not the output ended in one
+                if (line ~ /^@@ [0-9]+$/ && begun) {
+                    if (got && have[got] == "") got--
+                    status = substr(line, 4)
+                    begun = 0
+                    return 1
+                }
+                if (line ~ /^@@ [0-9]+$/) { begun = 1; got = 0; continue }
                 have[++got] = line
             }
             status = "none: the shell ended"
