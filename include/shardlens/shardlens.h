@@ -97,6 +97,8 @@ struct sl_checkpoint_info {
     const struct sl_rank *ranks;         size_t rank_count;    /* tp fastest, then ep, then pp */
     const struct sl_problem *problems;   size_t problem_count; /* worst first */
     const char *torch_container;   /* "zip", "legacy", NULL */
+    const char *storage;           /* of a distributed checkpoint, in one line: arrays, chunks, what is
+                                      stacked, files and writers; NULL */
 };
 const struct sl_checkpoint_info *sl_info(const struct sl_checkpoint *ck);
 /* A config value by Megatron name, NULL when not known. */

@@ -204,6 +204,37 @@ static void join_copies(struct sl_checkpoint *ck, struct merged *m)
     }
 }
 
+/* Is the tensor a chunk of an array that knows its whole shape, and is not cut by ranks? */
+static bool is_chunk(const struct sl_tensor *t)
+{
+    return t->rank < 0 && t->global_shape && t->ndim && memcmp(t->shape, t->global_shape, t->ndim * sizeof *t->shape);
+}
+
+/* Chunks of one array of a distributed checkpoint. That they cover it was looked at when it was opened. */
+static void join_chunks(struct sl_checkpoint *ck, struct merged *m, int64_t *shape)
+{
+    const struct sl_tensor *first = &ck->c->tensors[m->pieces[0]];
+    int32_t axes = 0;
+    memcpy(shape, first->global_shape, first->ndim * sizeof *shape);
+    m->l.split_axis = -1;
+    for (uint32_t a = 0; a < first->ndim; a++) {
+        if (first->shape[a] == first->global_shape[a])
+            continue;
+        m->l.split_axis = (int32_t)a;
+        axes++;
+    }
+    if (axes > 1)
+        m->l.split_axis = -1;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct sl_tensor *t = &ck->c->tensors[m->pieces[i]];
+        if (t->dtype != first->dtype || t->ndim != first->ndim || memcmp(t->global_shape, shape, t->ndim * sizeof *shape))
+            m->l.odd = "its chunks are of arrays that differ in shape or dtype";
+    }
+    m->l.split = SL_SPLIT;
+    m->l.split_text = axes > 1 ? sl_arena_printf(&ck->arena, "chunks x%zu", m->count)
+                               : sl_arena_printf(&ck->arena, "dim%d x%zu", m->l.split_axis, m->count);
+}
+
 static int join(struct sl_checkpoint *ck, struct merged *m, struct sl_error *err)
 {
     const struct sl_tensor *first = &ck->c->tensors[m->pieces[0]];
@@ -213,6 +244,8 @@ static int join(struct sl_checkpoint *ck, struct merged *m, struct sl_error *err
     const bool is_cut = m->rule && m->rule->cut_axis >= 0 && (uint32_t)m->rule->cut_axis < first->ndim && first->rank >= 0;
     if (is_cut)
         join_cut(ck, m, shape);
+    else if (is_chunk(first))
+        join_chunks(ck, m, shape);
     else
         join_copies(ck, m);
     uint64_t count = 1;

@@ -193,6 +193,7 @@ static void info_fill(struct sl_checkpoint *ck)
     info->ranks = c->ranks;
     info->rank_count = c->rank_count;
     info->torch_container = c->torch_container;
+    info->storage = c->storage;
     sl_problems_sort(&ck->problems);
     info->problems = ck->problems.items;
     info->problem_count = ck->problems.count;

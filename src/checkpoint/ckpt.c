@@ -25,6 +25,8 @@ static int open_found(struct sl_ckpt *c, const struct found *found, struct sl_er
         return ckpt_open_ranks(c, found, err);
     case FOUND_HF:
         return ckpt_open_hf(c, found, err);
+    case FOUND_DIST:
+        return ckpt_open_dist(c, found, err);
     case FOUND_FILE:
         break;
     }
@@ -62,6 +64,7 @@ void sl_ckpt_close(struct sl_ckpt *c)
 {
     if (!c)
         return;
+    ckpt_items_free(c);
     for (size_t i = 0; i < c->file_count; i++) {
         if (c->opened[i].identified)
             sl_file_close(&c->opened[i].file);

@@ -1,12 +1,19 @@
 /* ckpt.h: what is there: a path becomes files, ranks, stored tensors and
- * metadata. Knows containers (Megatron mp_rank_* folders, Hugging Face folders,
- * single files), knows nothing of model families.
+ * metadata. Knows containers (Megatron mp_rank_* folders, distributed checkpoints,
+ * Hugging Face folders, single files), knows nothing of model families.
  *
  * Rank folders     mp_rank_TT, mp_rank_TT_PPP, mp_rank_TT_EEE, mp_rank_TT_PPP_EEE;
  *                  %02d and %03d are minimum widths. The one-suffix form means PP
  *                  or EP: args decide, else the content.
  *                  Source: Megatron-LM megatron/training/checkpointing.py
  *                  (get_checkpoint_name)
+ * Distributed      torch_dist, plain torch DCP, zarr: a tensor is a chunk of a global
+ * checkpoints      array, without a rank. Arrays that stack the layers of a model, or
+ *                  the experts of a layer, are given out layer by layer and expert by
+ *                  expert, so that names are those of rank folders: path is the key as
+ *                  stored, offset the place of the item that holds it. What is inside an
+ *                  item (where its numbers begin, how they lie) is looked up when it is
+ *                  first read; a reader sees them in row-major order.
  */
 #ifndef SL_CHECKPOINT_CKPT_H
 #define SL_CHECKPOINT_CKPT_H
@@ -17,6 +24,7 @@
 #include <pthread.h>
 
 struct sl_ckpt_file;                     /* the file and its state, private */
+struct ckpt_items;                       /* items of a distributed checkpoint, private */
 
 struct sl_ckpt {
     struct sl_arena arena;               /* everything below lives here */
@@ -39,6 +47,9 @@ struct sl_ckpt {
     bool release;
     double checkpoint_version;           /* -1 unknown */
     const char *torch_container;         /* "zip", "legacy", NULL */
+    const char *storage;                 /* of a distributed checkpoint, in one line: keys, chunks,
+                                            what is stacked, files and writers; NULL */
+    struct ckpt_items *items;            /* NULL: tensors lie in their files as they are */
     struct sl_problems problems;         /* what was seen wrong while reading headers */
     pthread_mutex_t lock;                /* guards the descriptors in `opened` */
     unsigned open_limit, open_count;     /* files kept open, and how many are */
@@ -68,6 +79,6 @@ int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err);
 /* Is (dev, ino) one of the source files? */
 bool sl_ckpt_has_inode(const struct sl_ckpt *c, uint64_t dev, uint64_t ino);
 /* CRC-32 the container keeps for the storage of t; false when it has none. */
-bool sl_ckpt_storage_crc(const struct sl_ckpt *c, const struct sl_tensor *t, uint32_t *crc);
+bool sl_ckpt_storage_crc(struct sl_ckpt *c, const struct sl_tensor *t, uint32_t *crc);
 
 #endif

@@ -7,6 +7,12 @@
  *   compare.c   ranks against each other
  *   layers.c    layers over the stages
  *   hf.c        Hugging Face folders, single files
+ *   dist.c      distributed checkpoints: .metadata, args, files
+ *   distnames.c their keys -> names, layer by layer and expert by expert
+ *   distcheck.c are all chunks there, do they cover their arrays?
+ *   diststate.c args and iteration
+ *   tiling.c    boxes against the array they are cut out of
+ *   items.c     what is inside an item, looked up when it is read
  *   source.c    reading tensor bytes, few files open at a time
  *   ckpt.c      opening and closing the whole
  */
@@ -16,8 +22,11 @@
 #include "base/limits.h"
 #include "base/text.h"
 #include "checkpoint/ckpt.h"
+#include "format/dcp.h"
 #include "format/safetensors.h"
 #include "format/torchfile.h"
+
+#include <stdatomic.h>
 
 #define CKPT_MAX_RANK 65535      /* largest number in a rank folder's name */
 #define TRACKER_NAME "latest_checkpointed_iteration.txt"
@@ -51,12 +60,13 @@ struct sl_ckpt_file {
 
 /* ---- resolve.c ---- */
 
-enum found_kind { FOUND_RANKS, FOUND_ONE_RANK, FOUND_HF, FOUND_FILE };
+enum found_kind { FOUND_RANKS, FOUND_ONE_RANK, FOUND_HF, FOUND_FILE, FOUND_DIST };
 struct found {
     enum found_kind kind;
     const char *folder;              /* what to read */
     const char *file;                /* FOUND_FILE: its path; FOUND_ONE_RANK: name of the rank folder */
-    const char *const *names;        /* children of folder (FOUND_RANKS, FOUND_HF) */
+    const char *backend;             /* FOUND_DIST: what metadata.json says; NULL: there is none */
+    const char *const *names;        /* children of folder (FOUND_RANKS, FOUND_HF, FOUND_DIST) */
     size_t name_count;
     int64_t iteration;               /* by the folder's name; -1 */
     bool release;
@@ -95,6 +105,64 @@ int ckpt_open_file(struct sl_ckpt *c, const struct found *found, struct sl_error
 int ckpt_lone_rank(struct sl_ckpt *c, const char *folder_name, struct sl_error *err);
 void ckpt_compare_ranks(struct sl_ckpt *c, const struct found *found);
 void ckpt_check_layers(struct sl_ckpt *c);
+
+/* ---- names of Megatron (part.c) ---- */
+
+/* The name without what wrappers of training code put before it. */
+const char *ckpt_bare_name(const char *name);
+/* Does a name begin as one of Megatron-core does ("decoder.", "embedding.", ..)? */
+bool ckpt_is_core_name(const char *name);
+/* Is it a key around a state dict ("model", "state_dict"), or one of other state ("optimizer")? */
+bool ckpt_is_wrapper_key(const char *key, size_t len);
+bool ckpt_is_state_key(const char *key, size_t len);
+extern const int64_t ckpt_no_offset[SL_LIMIT_DIMS];      /* zeros: offsets of what is no chunk */
+
+/* ---- dist.c, distnames.c, distcheck.c ---- */
+
+int ckpt_open_dist(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
+
+/* What is known of a distributed checkpoint while it is opened. */
+struct dist {
+    struct sl_ckpt *c;
+    const struct found *found;
+    struct sl_dcp dcp;                   /* of zarr: made from its folders */
+    bool megatron;                       /* keys are those of Megatron's dist_checkpointing */
+    const struct sl_value *common;       /* DICT: what is not sharded; NULL */
+    uint64_t stacked_keys, expert_keys, half_keys, state_keys;      /* counted by distnames.c */
+};
+/* Makes c->tensors and the items they lie in. */
+int dist_tensors(struct dist *d, struct sl_error *err);
+/* Problems of chunks: no place, outside of their file, outside of their array, twice, not there. */
+int dist_tell(struct dist *d, struct sl_error *err);
+/* Args, iteration and version, from whatever says them. */
+int dist_state(struct dist *d, struct sl_error *err);
+/* Is it state of the optimizer, of random numbers and the like? */
+bool dist_is_state(const struct sl_dcp_tensor *t);
+
+/* ---- items.c ---- */
+
+enum ckpt_item_kind { ITEM_DCP, ITEM_RAW };
+struct ckpt_item {
+    enum ckpt_item_kind kind;
+    const struct sl_dcp_tensor *tensor;
+    const struct sl_dcp_chunk *chunk;
+    atomic_bool is_known;                /* the rest is filled in and stays */
+    uint64_t offset;                     /* in the file, of the first element in row-major order */
+    const struct sl_dcp_item *odd;       /* not NULL: not simply one element after the other */
+    bool has_crc;
+    uint32_t crc;
+};
+struct ckpt_items {
+    struct ckpt_item *items;             size_t count;    /* sl_tensor.storage counts these */
+    struct sl_dcp_image *images;         /* by file */
+    pthread_mutex_t lock;                /* guards arena, and the filling in of items */
+    struct sl_arena arena;
+};
+int ckpt_items_new(struct sl_ckpt *c, size_t count, struct sl_error *err);
+void ckpt_items_free(struct sl_ckpt *c);
+/* The item of a tensor, looked up; NULL in *out when the tensor lies in its file as it is. */
+int ckpt_item_find(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item **out,
+                   struct sl_error *err);
 
 /* ---- source.c ---- */
 

@@ -36,16 +36,25 @@ static const struct { const char *prefix; bool needs_core; } name_prefixes[] = {
 };
 static const char *const core_names[] = { "decoder.", "embedding.", "encoder.", "output_layer.", "language_model.", "mtp." };
 
-static bool is_one_of(const char *s, const char *const *list, size_t count)
+static bool is_listed(const char *s, size_t len, const char *const *list, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (!strcmp(s, list[i]))
+        if (strlen(list[i]) == len && !memcmp(s, list[i], len))
             return true;
     return false;
 }
-#define IS_ONE_OF(s, list) is_one_of((s), (list), sizeof (list) / sizeof *(list))
 
-static bool starts_core(const char *name)
+bool ckpt_is_wrapper_key(const char *key, size_t len)
+{
+    return is_listed(key, len, wrapper_keys, sizeof wrapper_keys / sizeof *wrapper_keys);
+}
+
+bool ckpt_is_state_key(const char *key, size_t len)
+{
+    return is_listed(key, len, state_keys, sizeof state_keys / sizeof *state_keys);
+}
+
+bool ckpt_is_core_name(const char *name)
 {
     for (size_t i = 0; i < sizeof core_names / sizeof *core_names; i++)
         if (sl_text_starts(name, core_names[i]))
@@ -53,11 +62,11 @@ static bool starts_core(const char *name)
     return false;
 }
 
-static const char *without_prefixes(const char *name)
+const char *ckpt_bare_name(const char *name)
 {
     for (size_t i = 0; i < sizeof name_prefixes / sizeof *name_prefixes; ) {
         const char *rest = name + strlen(name_prefixes[i].prefix);
-        if (sl_text_starts(name, name_prefixes[i].prefix) && (!name_prefixes[i].needs_core || starts_core(rest))) {
+        if (sl_text_starts(name, name_prefixes[i].prefix) && (!name_prefixes[i].needs_core || ckpt_is_core_name(rest))) {
             name = rest;
             i = 0;
         } else {
@@ -86,8 +95,7 @@ static struct sl_tensor *new_tensor(struct sl_ckpt_file *f)
     return t;
 }
 
-/* A run of zeros for the offsets of tensors that are no chunks. */
-static const int64_t no_offset[SL_LIMIT_DIMS];
+const int64_t ckpt_no_offset[SL_LIMIT_DIMS];
 
 static const int64_t *row_major(struct sl_arena *arena, const int64_t *shape, uint32_t ndim)
 {
@@ -181,12 +189,12 @@ static int add_torch_tensor(struct lister *l, int64_t index)
     t->path = path;
     t->name = path + sl_min_u64(l->name_at, l->path.len);
     if (l->megatron)
-        t->name = without_prefixes(t->name);
+        t->name = ckpt_bare_name(t->name);
     t->dtype = from->dtype;
     t->ndim = from->ndim;
     t->shape = t->global_shape = from->shape;
     t->stride = from->stride;
-    t->global_offset = no_offset;
+    t->global_offset = ckpt_no_offset;
     t->flags = l->flags;
     t->chunk = l->chunk;
     if (sl_text_ends(t->name, "._extra_state") || strstr(t->name, "._extra_state."))
@@ -344,8 +352,8 @@ static bool holds_core_names(const struct sl_value *dict)
     if (!dict || dict->kind != SL_VALUE_DICT)
         return false;
     for (size_t i = 0; i < dict->len; i++) {
-        const char *name = without_prefixes(key_text(dict, i));
-        if (starts_core(name) || !strcmp(name, "language_model"))
+        const char *name = ckpt_bare_name(key_text(dict, i));
+        if (ckpt_is_core_name(name) || !strcmp(name, "language_model"))
             return true;
     }
     return false;
@@ -387,7 +395,7 @@ static int list_megatron(struct lister *l, const struct sl_value *object)
             f->chunks |= UINT64_C(1) << chunk;
         if (chunk >= 0 || !strcmp(key, "model"))
             code = list_below(l, key, object->items[i], false, 0, chunk < 0 ? 0 : chunk);
-        else if (bare && starts_core(without_prefixes(key)))
+        else if (bare && ckpt_is_core_name(ckpt_bare_name(key)))
             code = list_below(l, key, object->items[i], true, 0, 0);
         else
             code = list_below(l, key, object->items[i], true, SL_TENSOR_OPTIMIZER, 0);
@@ -410,8 +418,8 @@ static int list_plain(struct lister *l, const struct sl_value *object)
         const bool is_dict = v && v->kind == SL_VALUE_DICT;
         sl_buf_clear(&l->path);
         append_key(l, object->keys[i], i);
-        l->name_at = is_dict && IS_ONE_OF(key, wrapper_keys) ? l->path.len + 1 : 0;
-        l->flags = v && v->kind != SL_VALUE_TENSOR && IS_ONE_OF(key, state_keys) ? SL_TENSOR_OPTIMIZER : 0;
+        l->name_at = is_dict && ckpt_is_wrapper_key(key, strlen(key)) ? l->path.len + 1 : 0;
+        l->flags = v && v->kind != SL_VALUE_TENSOR && ckpt_is_state_key(key, strlen(key)) ? SL_TENSOR_OPTIMIZER : 0;
         code = list_tree(l, v);
     }
     return code;
@@ -471,7 +479,7 @@ static int open_safetensors(struct sl_ckpt_file *f)
         const struct sl_st_tensor *from = &f->st.tensors[i];
         struct sl_tensor *t = &f->tensors[i];
         *t = (struct sl_tensor){ .name = from->name, .path = from->name, .dtype = from->dtype, .ndim = from->ndim,
-                                 .shape = from->shape, .global_shape = from->shape, .global_offset = no_offset,
+                                 .shape = from->shape, .global_shape = from->shape, .global_offset = ckpt_no_offset,
                                  .bytes = from->bytes, .offset = from->offset, .storage_begin = from->offset,
                                  .storage_bytes = from->bytes, .storage = (int32_t)i };
         if (from->ndim > SL_LIMIT_DIMS || !sl_shape_count(from->shape, from->ndim, &t->count))

@@ -45,6 +45,27 @@ const struct sl_problem_code sl_problem_table[] = {
       "It lies beside the shards, but no index or naming rule makes it one of them. It was not read.",
       "Nothing, if you know what it is; else move it away.", N },
 
+    { "missing-file", "A file of a distributed checkpoint is missing",
+      ".metadata names it, and chunks of tensors are in it.",
+      "Copy the file from where the checkpoint was written. If the job died while saving, go back to the iteration before.", E },
+    { "dist-marker", "metadata.json is missing",
+      "Megatron writes it last and does not take a folder without it for a distributed checkpoint: the save was interrupted "
+      "right at its end, or the file was lost. What .metadata names may be whole all the same.",
+      "If check finds nothing else, write {\"sharded_backend\": \"torch_dist\", \"sharded_backend_version\": 1} into metadata.json; "
+      "else use the iteration before.", E },
+    { "chunk-missing", "A part of an array is in no chunk",
+      "The chunks of a distributed checkpoint together must cover each array. Megatron does not look when it loads: the part "
+      "would be memory that was never written.",
+      "The checkpoint is incomplete: take it again from where it was saved, or use the iteration before.", E },
+    { "chunk-overlap", "Two chunks hold the same part of an array",
+      "Each element is stored once; which of two chunks is right, nothing says.",
+      "The save is broken or files of two saves were mixed: use the iteration before.", E },
+    { "chunk-outside", "A chunk lies outside of its array",
+      "Its offset and size go beyond the shape that .metadata gives the array.", "The .metadata is broken: use the iteration before.", E },
+    { "state-incomplete", "State of the optimizer or of modules is incomplete",
+      "Chunks or objects of a distributed checkpoint that are no weights are missing, cut off or overlap. Weights are not touched.",
+      "Training can't be continued from it as it was; converting the weights works.", W },
+
     /* one file */
     { "damaged-shard", "A shard can't be read",
       "The file is not what its name says, or its directory, object or records contradict each other. Nothing of it is used.",

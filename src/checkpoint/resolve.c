@@ -223,19 +223,41 @@ static const char *dist_backend(struct sl_ckpt *c, const struct folder *d)
     return sl_value_str(sl_value_get(json, "sharded_backend"));
 }
 
-/* Containers that are known and not read. */
-static int refuse_distributed(struct sl_ckpt *c, const struct folder *d, struct sl_error *err)
+/* Is there a folder with a .zarray in it? */
+static bool has_zarr(struct sl_ckpt *c, const struct folder *d)
 {
-    const char *backend = dist_backend(c, d);
-    if (backend)
-        return sl_fail(err, SL_UNSUPPORTED, d->path,
-                       "a Megatron distributed checkpoint (%s); this version reads mp_rank_* folders (--ckpt-format torch) "
-                       "and Hugging Face folders", backend);
-    if (has(d, ".metadata"))
-        return sl_fail(err, SL_UNSUPPORTED, d->path,
-                       "a torch distributed checkpoint (.metadata and .distcp files); this version reads mp_rank_* folders "
-                       "(--ckpt-format torch) and Hugging Face folders");
-    if (first_like(d, "*.distcp"))
+    for (size_t i = 0; i < d->count; i++) {
+        const char *child = strchr(d->names[i], '.') ? ckpt_join(&c->arena, d->path, d->names[i]) : NULL;
+        const char *mark = child ? ckpt_join(&c->arena, child, ".zarray") : NULL;
+        if (mark && sl_path_exists(mark))
+            return true;
+    }
+    return false;
+}
+
+/* Backends of Megatron's dist_checkpointing, and what each must have.
+ * Source: megatron/core/dist_checkpointing/core.py (CheckpointingConfig) */
+static int check_backend(const struct folder *d, const char *backend, struct sl_error *err)
+{
+    if (strcmp(backend, "torch_dist") && strcmp(backend, "zarr") && strcmp(backend, "fsdp_dtensor") && strcmp(backend, "torch_dcp"))
+        return sl_fail(err, SL_INPUT, d->path, "metadata.json names the backend \"%.60s\"; expected torch_dist, zarr or fsdp_dtensor", backend);
+    if (strcmp(backend, "zarr") && !has(d, ".metadata"))
+        return sl_fail(err, SL_INPUT, d->path, "metadata.json says %s, but there is no .metadata, which tells where tensors are%s",
+                       backend, first_like(d, "*.distcp") ? ": the save ended before it was finished; use the iteration before" : "");
+    return SL_OK;
+}
+
+/* A distributed checkpoint: *yes. Refused when it can't be whole. */
+static int find_distributed(struct sl_ckpt *c, const struct folder *d, struct found *out, bool *yes, struct sl_error *err)
+{
+    *yes = false;
+    out->backend = dist_backend(c, d);
+    if (out->backend) {
+        *yes = true;
+        return check_backend(d, out->backend, err);
+    }
+    *yes = has(d, ".metadata");
+    if (!*yes && first_like(d, "*.distcp"))
         return sl_fail(err, SL_INPUT, d->path,
                        ".distcp files without .metadata: the save ended before it was finished; use the iteration before");
     return SL_OK;
@@ -254,32 +276,19 @@ static const struct near_miss near_misses[] = {
     { "*.index", SL_UNSUPPORTED, "a TensorFlow checkpoint; expected safetensors or torch files" },
 };
 
-static bool has_zarr(struct sl_ckpt *c, const struct folder *d)
-{
-    for (size_t i = 0; i < d->count && i < 4; i++) {
-        const char *child = ckpt_join(&c->arena, d->path, d->names[i]);
-        const char *mark = child ? ckpt_join(&c->arena, child, ".zarray") : NULL;
-        if (mark && sl_path_exists(mark))
-            return true;
-    }
-    return false;
-}
-
-static int refuse_folder(struct sl_ckpt *c, const struct folder *d, struct sl_error *err)
+static int refuse_folder(const struct folder *d, struct sl_error *err)
 {
     if (!d->count)
         return sl_fail(err, SL_INPUT, d->path, "the folder is empty");
     for (size_t i = 0; i < sizeof near_misses / sizeof *near_misses; i++)
         if (first_like(d, near_misses[i].pattern))
             return sl_fail(err, near_misses[i].code, d->path, "%s", near_misses[i].words);
-    if (has_zarr(c, d))
-        return sl_fail(err, SL_UNSUPPORTED, d->path, "a zarr checkpoint; this version reads mp_rank_* folders and Hugging Face folders");
     const char *const inside[] = { "weights", "model_weights", "hf" };
     for (size_t i = 0; i < sizeof inside / sizeof *inside; i++)
         if (has(d, inside[i]))
             return sl_fail(err, SL_INPUT, d->path, "no checkpoint itself; look into its folder %s", inside[i]);
     return sl_fail(err, SL_INPUT, d->path,
-                   "no checkpoint: expected mp_rank_* folders, iter_* folders, *.safetensors or pytorch_model*.bin; found %s%s%s%s%s",
+                   "no checkpoint: expected mp_rank_* folders, iter_* folders, .metadata, *.safetensors or pytorch_model*.bin; found %s%s%s%s%s",
                    d->names[0], d->count > 1 ? ", " : "", d->count > 1 ? d->names[1] : "", d->count > 2 ? ", " : "",
                    d->count > 2 ? ".." : "");
 }
@@ -345,9 +354,14 @@ static int resolve_inside(struct sl_ckpt *c, const struct folder *d, struct foun
     out->iteration = iteration_of(name);
     out->release = !strcmp(name, "release");
 
-    const int code = refuse_distributed(c, d, err);
+    bool distributed;
+    const int code = find_distributed(c, d, out, &distributed, err);
     if (code)
         return code;
+    if (distributed || (!has_rank_folder(c, d) && !has_model_files(d) && has_zarr(c, d))) {
+        take(out, FOUND_DIST, d);
+        return SL_OK;
+    }
     if (has_rank_folder(c, d)) {
         take(out, FOUND_RANKS, d);
         return SL_OK;
@@ -361,7 +375,21 @@ static int resolve_inside(struct sl_ckpt *c, const struct folder *d, struct foun
         take(out, FOUND_HF, d);
         return SL_OK;
     }
-    return refuse_folder(c, d, err);
+    return refuse_folder(d, err);
+}
+
+/* NeMo keeps the distributed checkpoint in a folder of its own beside its settings. */
+static const char *nemo_weights(struct sl_ckpt *c, const struct folder *d)
+{
+    static const char *const names[] = { "weights", "model_weights" };
+    static const char *const marks[] = { "metadata.json", ".metadata" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (size_t k = 0; has(d, names[i]) && k < sizeof marks / sizeof *marks; k++) {
+            const char *mark = sl_arena_printf(&c->arena, "%s/%s/%s", d->path, names[i], marks[k]);
+            if (mark && sl_path_exists(mark))
+                return names[i];
+        }
+    return NULL;
 }
 
 static int resolve_folder(struct sl_ckpt *c, const char *path, struct found *out, struct sl_error *err)
@@ -393,6 +421,7 @@ static int resolve_folder(struct sl_ckpt *c, const char *path, struct found *out
         code = any ? choose_iteration(c, &d, &name, err) : SL_OK;
         if (code)
             return code;
+        name = any ? name : nemo_weights(c, &d);
     }
     if (!name)
         return resolve_inside(c, &d, out, err);
@@ -428,6 +457,8 @@ int ckpt_resolve(struct sl_ckpt *c, struct found *out, struct sl_error *err)
         return sl_fail(err, SL_INPUT, c->path, "this is the tracker file; open the folder that it is in");
     if (name && sl_text_ends(name, ".index.json"))
         return sl_fail(err, SL_INPUT, c->path, "this is the index; open the folder that it is in");
+    if (name && (!strcmp(name, ".metadata") || sl_text_ends(name, ".distcp")))
+        return sl_fail(err, SL_INPUT, c->path, "this is one file of a distributed checkpoint; open the folder that it is in");
     out->kind = FOUND_FILE;
     out->file = c->path;
     const char *slash = strrchr(c->path, '/');

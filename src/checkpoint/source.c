@@ -105,20 +105,22 @@ static bool place(const struct sl_tensor *t, int64_t from, size_t len, uint64_t 
     return sl_add_u64(*in_storage, len, &end) && end <= t->storage_bytes;
 }
 
+/* odd: the item that t stands for, NULL for tensors that lie in their file as they are. */
 static int read_storage(const struct sl_ckpt_file *f, const struct sl_file *file, const struct sl_tensor *t,
-                        uint64_t in_storage, void *buf, size_t len, struct sl_error *err)
+                        const struct ckpt_item *odd, uint64_t in_storage, void *buf, size_t len, struct sl_error *err)
 {
+    if (t->flags & SL_TENSOR_DEFLATED && odd)
+        return sl_torch_read_deflated(file, odd->chunk->place.at, odd->chunk->place.length, odd->odd->root,
+                                      &odd->odd->storage, in_storage, buf, len, err);
     if (t->flags & SL_TENSOR_DEFLATED)
         return sl_torch_read_deflated(file, 0, file->size, f->torch.root, &f->torch.storages[t->storage],
                                       in_storage, buf, len, err);
     return sl_file_read(file, t->storage_begin + in_storage, buf, len, err);
 }
 
-int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, void *buf, size_t len,
-                 struct sl_error *err)
+static int read_as_stored(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item *odd, int64_t from,
+                          void *buf, size_t len, struct sl_error *err)
 {
-    if (t->flags & SL_TENSOR_NO_DATA)
-        return sl_fail(err, SL_INPUT, t->name, "it has no bytes in the file");
     uint64_t in_storage;
     if (!place(t, from, len, &in_storage))
         return outside(t, from, len, err);
@@ -133,11 +135,26 @@ int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, voi
     int code = ckpt_hold(c, t->file, &file, err);
     if (code)
         return code;
-    code = read_storage(&c->opened[t->file], &file, t, in_storage, buf, len, err);
+    code = read_storage(&c->opened[t->file], &file, t, odd, in_storage, buf, len, err);
     ckpt_let_go(c, t->file);
     if (!code && swap)
         sl_dtype_swap(t->dtype, buf, len / size);
     return code;
+}
+
+static int read_item(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item *item, int64_t from,
+                     void *buf, size_t len, struct sl_error *err);
+
+int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, void *buf, size_t len,
+                 struct sl_error *err)
+{
+    const struct ckpt_item *item;
+    if (t->flags & SL_TENSOR_NO_DATA)
+        return sl_fail(err, SL_INPUT, t->name, "it has no bytes in the file");
+    const int code = ckpt_item_find(c, t, &item, err);
+    if (code)
+        return code;
+    return item ? read_item(c, t, item, from, buf, len, err) : read_as_stored(c, t, NULL, from, buf, len, err);
 }
 
 /* ---- row-major order over strides ---------------------------------------- */
@@ -147,6 +164,7 @@ int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, voi
 struct walk {
     struct sl_ckpt *c;
     const struct sl_tensor *t;
+    const struct ckpt_item *odd;        /* as for read_storage() */
     uint32_t size;                      /* bytes of an element */
     unsigned char *window;              /* elements [window_at, + window_count) after element 0 */
     int64_t window_at, window_count;
@@ -165,7 +183,7 @@ static int window_fill(struct walk *w, int64_t at, int64_t want, struct sl_error
     if (count < 1)
         return outside(w->t, at * w->size, w->size, err);
     w->window_count = 0;
-    const int code = sl_ckpt_read(w->c, w->t, at * w->size, w->window, (size_t)count * w->size, err);
+    const int code = read_as_stored(w->c, w->t, w->odd, at * w->size, w->window, (size_t)count * w->size, err);
     if (code)
         return code;
     w->window_at = at;
@@ -251,10 +269,10 @@ static uint64_t next_box(const struct walk *w, uint64_t at, uint64_t end, int64_
     return count;
 }
 
-static int read_strided(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t first, uint64_t count,
-                        unsigned char *buf, struct sl_error *err)
+static int read_strided(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item *odd, uint64_t first,
+                        uint64_t count, unsigned char *buf, struct sl_error *err)
 {
-    struct walk w = { .c = c, .t = t, .size = sl_dtype_size(t->dtype) };
+    struct walk w = { .c = c, .t = t, .odd = odd, .size = sl_dtype_size(t->dtype) };
     uint64_t weight = 1;
     for (uint32_t a = t->ndim; a-- > 0; weight *= (uint64_t)t->shape[a])
         w.weight[a] = weight;
@@ -273,6 +291,63 @@ static int read_strided(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t f
     return code;
 }
 
+/* ---- items ------------------------------------------------------------------ */
+
+/* The chunk of an item as it lies there. */
+static struct sl_tensor odd_tensor(const struct sl_tensor *t, const struct ckpt_item *item)
+{
+    static const int64_t one = 1;
+    struct sl_tensor x = *t;
+    const struct sl_dcp_item *odd = item->odd;
+    const bool scalar = !item->tensor->ndim;             /* read as an array of one */
+    x.ndim = scalar ? 1 : item->tensor->ndim;
+    x.shape = scalar ? &one : item->chunk->size;
+    x.stride = scalar ? &one : odd->stride;
+    x.offset = odd->offset;
+    x.storage_begin = odd->storage_begin;
+    x.storage_bytes = odd->storage_bytes;
+    x.flags = (odd->storage.deflated ? SL_TENSOR_DEFLATED : 0) | (odd->is_big_endian ? SL_TENSOR_BIG_ENDIAN : 0);
+    return x;
+}
+
+/* Bytes [at, at + len) of the chunk in row-major order. */
+static int read_odd(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item *item, uint64_t at,
+                    void *buf, size_t len, struct sl_error *err)
+{
+    const uint32_t size = sl_dtype_size(t->dtype);
+    const struct sl_tensor x = odd_tensor(t, item);
+    const uint64_t first = at / size, count = (at + len + size - 1) / size - first;
+    if (at % size == 0 && len % size == 0)
+        return read_strided(c, &x, item, first, count, buf, err);
+    unsigned char *whole = malloc(count * size);         /* elements that are wanted in part */
+    if (!whole)
+        return sl_fail_memory(err, count * size);
+    const int code = read_strided(c, &x, item, first, count, whole, err);
+    if (!code)
+        memcpy(buf, whole + at % size, len);
+    free(whole);
+    return code;
+}
+
+static int read_item(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item *item, int64_t from,
+                     void *buf, size_t len, struct sl_error *err)
+{
+    uint64_t in_chunk;
+    struct sl_file file;
+    if (!place(t, from, len, &in_chunk))
+        return outside(t, from, len, err);
+    if (!len)
+        return SL_OK;
+    if (item->odd)
+        return read_odd(c, t, item, in_chunk, buf, len, err);
+    int code = ckpt_hold(c, t->file, &file, err);
+    if (code)
+        return code;
+    code = sl_file_read(&file, item->offset + in_chunk, buf, len, err);
+    ckpt_let_go(c, t->file);
+    return code;
+}
+
 int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t first, uint64_t count,
                           void *buf, struct sl_error *err)
 {
@@ -286,18 +361,21 @@ int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t
     if (!count)
         return SL_OK;
     if (t->flags & SL_TENSOR_STRIDED && !(t->flags & SL_TENSOR_NO_DATA))
-        return read_strided(c, t, first, count, buf, err);
+        return read_strided(c, t, NULL, first, count, buf, err);
     return sl_ckpt_read(c, t, (int64_t)from, buf, (size_t)bytes, err);
 }
 
 /* ---- advice, identity, checksums ------------------------------------------ */
 
-static bool advice_range(const struct sl_tensor *t, int64_t from, uint64_t len, uint64_t *at)
+static bool advice_range(const struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len, uint64_t *at)
 {
     uint64_t in_storage;
     if (t->flags & (SL_TENSOR_NO_DATA | SL_TENSOR_DEFLATED) || len > SIZE_MAX || !place(t, from, (size_t)len, &in_storage))
         return false;
-    *at = t->storage_begin + in_storage;
+    const struct ckpt_item *item = c->items && t->storage >= 0 ? &c->items->items[t->storage] : NULL;
+    if (item && (!atomic_load_explicit(&item->is_known, memory_order_acquire) || item->odd))
+        return false;
+    *at = (item ? item->offset : t->storage_begin) + in_storage;
     return true;
 }
 
@@ -305,7 +383,7 @@ void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t fro
 {
     uint64_t at;
     struct sl_file file;
-    if (!advice_range(t, from, len, &at) || ckpt_hold(c, t->file, &file, NULL))
+    if (!advice_range(c, t, from, len, &at) || ckpt_hold(c, t->file, &file, NULL))
         return;
     sl_file_will_read(&file, at, len);
     ckpt_let_go(c, t->file);
@@ -315,7 +393,7 @@ void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, ui
 {
     uint64_t at;
     struct sl_file file;
-    if (!advice_range(t, from, len, &at) || ckpt_hold(c, t->file, &file, NULL))
+    if (!advice_range(c, t, from, len, &at) || ckpt_hold(c, t->file, &file, NULL))
         return;
     sl_file_drop(file.fd, at, len);
     ckpt_let_go(c, t->file);
@@ -341,8 +419,15 @@ bool sl_ckpt_has_inode(const struct sl_ckpt *c, uint64_t dev, uint64_t ino)
     return false;
 }
 
-bool sl_ckpt_storage_crc(const struct sl_ckpt *c, const struct sl_tensor *t, uint32_t *crc)
+bool sl_ckpt_storage_crc(struct sl_ckpt *c, const struct sl_tensor *t, uint32_t *crc)
 {
+    const struct ckpt_item *item;
+    if (ckpt_item_find(c, t, &item, NULL))
+        return false;
+    if (item)
+        *crc = item->crc;
+    if (item)
+        return item->has_crc;
     if (t->file < 0 || (size_t)t->file >= c->file_count || t->storage < 0)
         return false;
     const struct sl_ckpt_file *f = &c->opened[t->file];

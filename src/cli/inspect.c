@@ -70,6 +70,8 @@ static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info
     sl_buf_printf(b, "container  %s%s%s%s%s\n", sl_container_name(info->container), info->names ? ", names " : "",
                   info->names ? info->names : "", info->torch_container ? ", torch " : "",
                   info->torch_container ? info->torch_container : "");
+    if (info->storage)
+        sl_buf_printf(b, "storage    %s\n", info->storage);
     sl_buf_printf(b, "model      %s%s%s  (%s)\n", info->family_title ? info->family_title : "unknown family",
                   info->model ? ", " : "", info->model ? info->model : "", sl_confidence_name(info->confidence));
     sl_buf_printf(b, "size       %s parameters, %s in %zu file%s, %s unique\n",
@@ -201,6 +203,7 @@ static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *inf
     sl_json_kuint(j, "tensors", info->tensors);
     sl_json_kuint(j, "files", info->file_count);
     sl_json_kstr(j, "names", info->names);
+    sl_json_kstr(j, "storage", info->storage);
     sl_json_key(j, "config");
     sl_json_object(j);
     for (size_t i = 0; i < info->config_count; i++) {

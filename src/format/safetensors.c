@@ -330,15 +330,15 @@ static int hand_over(struct reader *r, struct sl_arena *arena, struct sl_st_file
     return SL_OK;
 }
 
-/* Reads 8 + N bytes; *text is owned by the caller. */
-static int read_header(const struct sl_file *file, char **text, uint64_t *len,
+/* Reads 8 + N bytes of the image at [start, start + size); *text is owned by the caller. */
+static int read_header(const struct sl_file *file, uint64_t start, uint64_t size, char **text, uint64_t *len,
                        struct sl_error *err)
 {
     uint8_t prefix[8];
-    if (file->size < 8)
+    if (size < 8)
         return sl_fail(err, SL_INPUT, file->path, "%llu bytes are no safetensors file: at least 8 "
-                       "were expected", ULL(file->size));
-    int code = sl_file_read(file, 0, prefix, 8, err);
+                       "were expected", ULL(size));
+    int code = sl_file_read(file, start, prefix, 8, err);
     if (code)
         return code;
     *len = sl_load_u64(prefix);
@@ -346,24 +346,33 @@ static int read_header(const struct sl_file *file, char **text, uint64_t *len,
         return sl_fail(err, SL_INPUT, file->path, "no safetensors file: its first 8 bytes give a "
                        "header of %llu bytes, at most %llu are allowed", ULL(*len),
                        ULL(SL_LIMIT_ST_HEADER));
-    if (*len > file->size - 8)
+    if (*len > size - 8)
         return sl_fail(err, SL_INPUT, file->path, "truncated: the header alone has %llu bytes, but "
-                       "the file ends after %llu", ULL(*len + 8), ULL(file->size));
+                       "the file ends after %llu", ULL(*len + 8), ULL(size));
     *text = malloc(*len + 1);
     if (!*text)
         return sl_fail_memory(err, *len);
     (*text)[*len] = 0;
-    return sl_file_read(file, 8, *text, *len, err);
+    return sl_file_read(file, start + 8, *text, *len, err);
 }
 
 int sl_st_open(const struct sl_file *file, struct sl_arena *arena,
                struct sl_st_file *out, struct sl_error *err)
 {
+    return sl_st_open_at(file, 0, arena, out, err);
+}
+
+int sl_st_open_at(const struct sl_file *file, uint64_t start, struct sl_arena *arena,
+                  struct sl_st_file *out, struct sl_error *err)
+{
     *out = (struct sl_st_file){0};
+    if (start > file->size)
+        return sl_fail(err, SL_INPUT, file->path, "a safetensors image should begin at byte %llu, but the file has %llu",
+                       ULL(start), ULL(file->size));
     char *text = NULL;
     uint64_t len = 0;
     struct reader r = { .scan = { .where = file->path, .arena = arena, .err = err } };
-    int code = read_header(file, &text, &len, err);
+    int code = read_header(file, start, file->size - start, &text, &len, err);
     if (!code && !sl_text_is_utf8(text, len))
         code = sl_fail(err, SL_INPUT, file->path, "the safetensors header is not UTF-8");
     if (!code) {
@@ -373,8 +382,8 @@ int sl_st_open(const struct sl_file *file, struct sl_arena *arena,
         code = r.scan.code;
     }
     if (!code)
-        code = check_places(&r, file->size - 8 - len);
-    out->data_begin = 8 + len;
+        code = check_places(&r, file->size - start - 8 - len);
+    out->data_begin = start + 8 + len;
     if (!code)
         code = hand_over(&r, arena, out);
     free(text);

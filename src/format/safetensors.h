@@ -35,6 +35,11 @@ struct sl_st_file {
 int sl_st_open(const struct sl_file *file, struct sl_arena *arena,
                struct sl_st_file *out, struct sl_error *err);
 
+/* The same for an image that begins at byte `start` and ends with the file, as .distcp files
+ * of torch may hold one. Offsets count from the beginning of the file. */
+int sl_st_open_at(const struct sl_file *file, uint64_t start, struct sl_arena *arena,
+                  struct sl_st_file *out, struct sl_error *err);
+
 /* Is this how a safetensors file begins? head: the first len >= 9 bytes. */
 bool sl_st_is(const void *head, size_t len, uint64_t file_size);
 
