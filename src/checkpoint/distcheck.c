@@ -191,8 +191,8 @@ int dist_tell(struct dist *d, struct sl_error *err)
     if (d->half_keys)
         look_at_halves(&w);
     if (w.state)
-        sl_problem_add(&c->problems, "state-incomplete", "", NULL, "%zu entries that are no weights are not whole, first %s", w.state,
-                       w.first_state);
+        sl_problem_add(&c->problems, "state-incomplete", "", NULL, "%zu %s not whole, first %s", w.state,
+                       w.state == 1 ? "entry that is no weight is" : "entries that are no weights are", w.first_state);
     if (w.untold)
         sl_problem_add(&c->problems, "chunk-missing", ".metadata", NULL, "%zu more findings of this kind are not listed", w.untold);
     return code;

@@ -40,9 +40,10 @@ static bool same_shape(const struct item *it, const int64_t *shape, uint32_t ndi
 
 static int refuse_other(const struct item *it, enum sl_dtype dtype, const int64_t *shape, uint32_t ndim)
 {
-    char has[256], text[512];
+    char has[128], says[128], text[512];
     sl_text_shape(shape, ndim, has, sizeof has);
-    snprintf(text, sizeof text, "the item holds a tensor %s of %s, .metadata says %s", has, sl_dtype_name(dtype),
+    sl_text_shape(it->chunk->size, it->t->ndim, says, sizeof says);
+    snprintf(text, sizeof text, "the item holds a tensor %s of %s, .metadata says %s of %s", has, sl_dtype_name(dtype), says,
              sl_dtype_name(it->t->dtype));
     return refuse(it, text);
 }

@@ -23,7 +23,20 @@ static bool is_identity(const struct sl_conversion *p, const struct sl_want *wan
 {
     const enum sl_container c = p->ckpt->container;
     return !p->model->family && want->dialect == SL_DIALECT_HF &&
-           (c == SL_HF_SAFETENSORS || c == SL_SAFETENSORS || c == SL_HF_BIN || c == SL_TORCH);
+           (c == SL_HF_SAFETENSORS || c == SL_SAFETENSORS || c == SL_HF_BIN || c == SL_TORCH || c == SL_TORCH_DCP);
+}
+
+/* Chunks that are missing, cut off or stored twice are findings of the container: rows that are
+ * held twice would otherwise pass as copies, as they are in rank folders. */
+static int refuse_damaged(const struct making *m)
+{
+    const struct sl_ckpt *c = m->p->ckpt;
+    for (size_t i = 0; c->items && i < c->problems.count; i++) {
+        const struct sl_problem *p = &c->problems.items[i];
+        if (p->severity == SL_ERROR && strcmp(p->code, "pickle-call"))
+            return sl_fail(m->err, SL_INPUT, c->path, "%s: %s", p->where, p->message);
+    }
+    return SL_OK;
 }
 
 static int copy_tensors(struct making *m)
@@ -64,6 +77,9 @@ static int copy_tensors(struct making *m)
 static int lay_out(struct making *m)
 {
     struct sl_conversion *p = m->p;
+    const int refused = refuse_damaged(m);
+    if (refused)
+        return refused;
     if (is_identity(p, m->want)) {
         const int rc = sl_layout_identity(p->ckpt, &p->arena, &p->source, m->err);
         return rc ? rc : copy_tensors(m);

@@ -244,11 +244,18 @@ TEST(an_unreadable_folder_is_told_with_the_reason)
     chmod(folder, 0700);
 }
 
-TEST(a_distributed_checkpoint_is_recognised_and_refused)
+TEST(a_distributed_checkpoint_without_its_metadata_is_refused)
 {
     const char json[] = "{\"sharded_backend\": \"torch_dist\", \"sharded_backend_version\": 1}";
     write_text(in("metadata.json"), json, strlen(json));
-    refused(folder, SL_UNSUPPORTED, "torch_dist");
+    refused(folder, SL_INPUT, "metadata.json says torch_dist, but there is no .metadata");
+}
+
+TEST(an_unknown_backend_is_refused_by_name)
+{
+    const char json[] = "{\"sharded_backend\": \"cloud\", \"sharded_backend_version\": 1}";
+    write_text(in("metadata.json"), json, strlen(json));
+    refused(folder, SL_INPUT, "the backend \"cloud\"; expected torch_dist");
 }
 
 TEST(a_save_that_died_before_its_metadata_is_told)
@@ -306,7 +313,8 @@ int main(void)
         IN_FOLDER(a_path_that_is_not_there_is_told),
         ROW(a_device_is_not_opened),
         IN_FOLDER(an_unreadable_folder_is_told_with_the_reason),
-        IN_FOLDER(a_distributed_checkpoint_is_recognised_and_refused),
+        IN_FOLDER(a_distributed_checkpoint_without_its_metadata_is_refused),
+        IN_FOLDER(an_unknown_backend_is_refused_by_name),
         IN_FOLDER(a_save_that_died_before_its_metadata_is_told),
         IN_FOLDER(a_deepspeed_folder_is_named),
         ROW(a_text_file_is_named_for_what_it_is),
