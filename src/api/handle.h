@@ -43,6 +43,8 @@ struct sl_plan {
     struct sl_conversion *p;
     struct sl_plan_info info;
     struct sl_plan_target *targets;
+    struct { struct sl_op op; bool cast; const char *text; } words[16];    /* of copies with an op */
+    size_t word_count;
 };
 
 struct sl_job {

@@ -276,6 +276,45 @@ static uint64_t free_at(const char *dst)
     return bytes;
 }
 
+static bool is_cast(const struct sl_plan *plan, const struct sl_copy *c)
+{
+    const struct sl_conversion *p = plan->p;
+    return c->source != UINT32_MAX && p->source.tensors[c->source].dtype != p->targets[c->target].dtype;
+}
+
+/* "add 1, cast": what a copy does besides moving elements; "" for nothing. */
+static const char *op_words(const struct sl_plan *plan, const struct sl_copy *c)
+{
+    const bool cast = is_cast(plan, c);
+    if (c->op.kind == SL_OP_NONE)
+        return cast ? "cast" : "";
+    for (size_t i = 0; i < plan->word_count; i++)
+        if (sl_op_same(plan->words[i].op, c->op) && plan->words[i].cast == cast)
+            return plan->words[i].text;
+    return "";
+}
+
+/* The words of all ops of the plan, made once: people ask for pieces again and again. */
+static int words_fill(struct sl_plan *plan, struct sl_error *err)
+{
+    const struct sl_conversion *p = plan->p;
+    char op[64];
+    for (size_t i = 0; i < p->copy_count; i++) {
+        const struct sl_copy *c = &p->copies[i];
+        if (c->op.kind == SL_OP_NONE || *op_words(plan, c))
+            continue;
+        const bool full = plan->word_count == sizeof plan->words / sizeof *plan->words;
+        const char *text = sl_arena_printf(&plan->arena, "%s%s", sl_op_text(c->op, op, sizeof op), is_cast(plan, c) ? ", cast" : "");
+        if (!text || full)
+            return full ? sl_fail(err, SL_UNSUPPORTED, "", "a plan with more than %zu kinds of arithmetic", plan->word_count)
+                        : sl_fail_memory(err, sizeof op);
+        plan->words[plan->word_count].op = c->op;
+        plan->words[plan->word_count].cast = is_cast(plan, c);
+        plan->words[plan->word_count++].text = text;
+    }
+    return SL_OK;
+}
+
 /* What a target is made of, in a few words, from its first copy. */
 static const char *rule_text(struct sl_plan *plan, size_t target)
 {
@@ -288,11 +327,11 @@ static const char *rule_text(struct sl_plan *plan, size_t target)
         return "padding";
     const char *label = p->source.rule ? p->source.rule[c->source] : NULL;
     const struct sl_logical *l = &plan->ck->logicals[plan->ck->logical_of[c->source]];
-    const bool cast = p->source.tensors[c->source].dtype != p->targets[target].dtype;
+    const char *op = op_words(plan, c), *comma = *op ? ", " : "";
     const char *what = label && *label && strcmp(label, "copy") ? label : l->split == SL_SPLIT ? "concat" : "copy";
     const char *text = l->split == SL_SPLIT
-        ? sl_arena_printf(&plan->arena, "%s, %s%s", what, l->split_text, cast ? ", cast" : "")
-        : sl_arena_printf(&plan->arena, "%s%s", what, cast ? ", cast" : "");
+        ? sl_arena_printf(&plan->arena, "%s, %s%s%s", what, l->split_text, comma, op)
+        : sl_arena_printf(&plan->arena, "%s%s%s", what, comma, op);
     return text ? text : what;
 }
 
@@ -341,7 +380,9 @@ static int plan_fill(struct sl_plan *plan, const char *dst, const struct sl_plan
 {
     const struct sl_conversion *p = plan->p;
     struct sl_plan_info *info = &plan->info;
-    int code = targets_fill(plan, err);
+    int code = words_fill(plan, err);
+    if (!code)
+        code = targets_fill(plan, err);
     if (!code)
         code = lists_fill(plan, err);
     if (code)
@@ -422,6 +463,7 @@ const struct sl_plan_target *sl_plan_target(const struct sl_plan *plan, size_t i
 
 struct giving {
     const struct sl_plan *plan;
+    const struct sl_copy *copy;
     struct sl_piece_info *out; size_t room, count;
 };
 
@@ -446,19 +488,21 @@ static int give_piece(void *arg, const struct sl_block *b)
     info->source_ndim = source->ndim;
     memcpy(info->source_lo, b->source_lo, sizeof info->source_lo);
     memcpy(info->source_hi, b->source_hi, sizeof info->source_hi);
-    info->op = source->dtype == target->dtype ? "copy" : "cast";
+    const char *op = op_words(g->plan, g->copy);
+    info->op = *op ? op : "copy";
     return 0;
 }
 
 size_t sl_plan_pieces(const struct sl_plan *plan, size_t target, struct sl_piece_info *out, size_t room)
 {
     const struct sl_conversion *p = plan->p;
-    struct giving g = { plan, out, room, 0 };
+    struct giving g = { .plan = plan, .out = out, .room = room };
     if (target >= p->target_count)
         return 0;
     for (size_t i = p->target_first[target]; i < p->target_first[target + 1]; i++) {
         const struct sl_copy *c = &p->copies[i];
         const struct sl_tensor *source = c->source == UINT32_MAX ? NULL : &p->source.tensors[c->source];
+        g.copy = c;
         if (sl_copy_blocks(c, source, &p->targets[target], give_piece, &g))
             break;
     }

@@ -173,6 +173,11 @@ const struct sl_problem_code sl_problem_table[] = {
       "Rows beyond the true vocabulary are zero, all the same, or what they were at random when training began; different "
       "ones may also be tokens of a vocabulary that is larger than is said.",
       "Look whether vocab_size is right.", N },
+    { "arithmetic", "Weights are computed, not only moved",
+      "The two sides store them in different forms: norm weights around zero on one, around one on the other. A sum is "
+      "rounded to the target's type.",
+      "Nothing, if the form is meant so. Megatron's is what apply_layernorm_1p says: with the form of the source "
+      "(--set apply_layernorm_1p=true or false) the weights are moved bit by bit.", N },
     { "uneven-stages", "Pipeline stages hold different numbers of layers",
       "That is allowed, and a note where args ask for it. Where args say nothing of it, it is a warning.",
       "Nothing, if it is meant so; Megatron must be told the lengths to load it.", N },

@@ -208,7 +208,7 @@ static bool is_inner(const struct emitter *e, uint32_t i)
 /* The slice (or run of padding) at one value of each outer range. */
 static int emit_one(const struct emitter *e, const int64_t *value)
 {
-    struct sl_slice s = { .tensor = e->names->tensor, .base = e->base };
+    struct sl_slice s = { .tensor = e->names->tensor, .base = e->base, .op = e->names->op };
     int64_t layer = e->names->layer, expert = e->names->expert, run = 1;
     for (uint32_t a = 0; a < e->part->ndim; a++)
         s.hi[a] = 1;

@@ -4,7 +4,8 @@
  *
  *     element at canonical index x, lo <= x < hi, lies at element
  *         base + sum_a (x[a] - lo[a]) * stride[a]
- *     of the tensor, counted in row-major order of the tensor's own shape.
+ *     of the tensor, counted in row-major order of the tensor's own shape, and is
+ *     stored as the slice's op says (op.h: as it is, but for a few kinds of weights).
  *
  * Every convention is a choice of boxes and strides; rules of a family (model/
  * family.h) are turned into slices here and nowhere else. The same function

@@ -43,6 +43,7 @@
 #define SL_LAYOUT_MAP_H
 
 #include "base/arena.h"
+#include "layout/op.h"
 #include <shardlens/types.h>
 
 #define SL_AXES 6                        /* most axes of a param, and of a stored array */
@@ -98,6 +99,7 @@ struct sl_slice {
     int64_t base;                        /* elements */
     int64_t lo[SL_AXES], hi[SL_AXES];
     int64_t stride[SL_AXES];             /* elements */
+    struct sl_op op;                     /* the stored elements are this of the param's (op.h) */
 };
 /* A run of elements that hold no weight (vocabulary padding). */
 struct sl_padding { uint32_t tensor; int64_t base, count; };
@@ -119,6 +121,7 @@ struct sl_map_names {
     int32_t layer, expert;               /* of {layer}, {expert} in the tensor's name; for maps
                                             with these factors: number of their value 0 */
     uint32_t tensor;
+    struct sl_op op;                     /* of all its slices */
 };
 
 /* Appends the slices of the box [lo, hi) of a stored array: of a tensor that holds just these

@@ -143,6 +143,12 @@ bool rulebook_box(const struct rulebook *b, const struct sl_rule *rule, const st
                                experts ? rulebook_etp_index(b, tp) : tp, *parts);
 }
 
+struct sl_op rulebook_op(const struct rulebook *b, const struct sl_rule *rule, int32_t layer)
+{
+    const bool adds = (rule->add < 0 || rule->add > 0) && rulebook_when(b, rule->add_when, layer);
+    return (struct sl_op){ .kind = adds ? SL_OP_ADD : SL_OP_NONE, .value = adds ? rule->add : 0 };
+}
+
 /* ---- making ---------------------------------------------------------------- */
 
 static int32_t positive(int32_t n)

@@ -42,6 +42,8 @@ bool rulebook_when(const struct rulebook *b, const char *when, int32_t layer);
  * divide. *over, *index, *parts tell how it is cut (parts 1: not at all). */
 bool rulebook_box(const struct rulebook *b, const struct sl_rule *rule, const struct sl_stored *stored,
                   int32_t tp, int64_t *lo, int64_t *hi, int32_t *parts);
+/* How a rule stores the elements of its params. */
+struct sl_op rulebook_op(const struct rulebook *b, const struct sl_rule *rule, int32_t layer);
 /* What a rank is in the cut over "etp": expert TP runs fastest among the ranks, as TP does,
  * so of two ranks with the same TP index and EP index it is the same.
  * Source: Megatron-LM megatron/core/parallel_state.py (RankGenerator, order tp-..-ep-dp-pp) */

@@ -248,6 +248,7 @@ static enum outcome try_rule(struct source *s, struct rulebook *b, const struct 
         return NO_SUCH_LAYER;
     if (!rulebook_when(b, rule->when, m->names.layer))
         return NOT_NOW;
+    m->names.op = rulebook_op(b, rule, m->names.layer);
     if ((*rc = rulebook_map(b, rule, &m->stored, s->b.err)))
         return FAILED;
     if (!fits(s, m))

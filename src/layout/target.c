@@ -192,7 +192,7 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
     const int32_t first_expert = t->rank.ep * (b->experts / b->parallel.ep);
     const struct sl_map_names names = { .find = builder_find, .arg = &t->b, .layer = layer,
         .expert = local_expert >= 0 ? first_expert + local_expert : strstr(rule->map, "expert") ? first_expert : -1,
-        .tensor = (uint32_t)t->count };
+        .tensor = (uint32_t)t->count, .op = rulebook_op(b, rule, layer) };
     enum sl_dtype dtype;
     if (!choose_dtype(t, rule, stored, &names, &dtype))
         return SL_OK;                            /* an optional weight that the source lacks */

@@ -11,11 +11,13 @@
 #include "base/value.h"
 #include "model/embedded.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MOST_FAMILIES 256
 #define MOST_PARENTS 8
+#define MOST_ADDED 1e6                   /* by "add" */
 
 const char *sl_dialect_name(enum sl_dialect d)
 {
@@ -231,11 +233,25 @@ static int read_experts(const struct loader *l, struct place at, const struct sl
     return one_of(l, at, "experts", r->experts, words, sizeof words / sizeof *words, &which);
 }
 
+/* "add": -1, "add_when": "norm_1p" */
+static int read_add(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
+{
+    const struct sl_value *v = sl_value_get(row, "add");
+    const int code = when_member(l, at, row, "add_when", &r->add_when);
+    if (code)
+        return code;
+    if (r->add_when && !v)
+        return refuse(l, at, "\"add_when\" without \"add\"");
+    if (v && (!sl_value_double(v, &r->add) || !(fabs(r->add) <= MOST_ADDED) || fabs(r->add) <= 0))
+        return refuse(l, at, "\"add\" must be a number that is not 0");
+    return SL_OK;
+}
+
 static int read_rule(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
 {
     static const char *const known[] = {"name", "map", "cut", "stage", "when", "spec", "experts", "optional",
                                         "alias",
-                                        "aliases", "keep_dtype", "label", NULL};
+                                        "aliases", "keep_dtype", "add", "add_when", "label", NULL};
     if (row->kind != SL_VALUE_DICT)
         return refuse(l, at, "an object is expected");
     int code = text_member(l, at, row, "name", &r->name);
@@ -252,6 +268,7 @@ static int read_rule(const struct loader *l, struct place at, const struct sl_va
     code = code ? code : bool_member(l, at, row, "optional", &r->optional);
     code = code ? code : bool_member(l, at, row, "keep_dtype", &r->keep_dtype);
     code = code ? code : bool_member(l, at, row, "alias", &r->alias);
+    code = code ? code : read_add(l, at, row, r);
     code = code ? code : text_member(l, at, row, "label", &r->label);
     return code || r->map ? code : refuse(l, at, "\"map\" is missing");
 }

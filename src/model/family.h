@@ -61,6 +61,9 @@
  *   keep_dtype  true: written in the source's element type whatever --dtype says
  *   alias  true: met in sources, never written to a target
  *   aliases  more names of the same tensor, each an alias rule of its own
+ *   add, add_when  a number that the stored elements are larger by than the param's, where
+ *          the condition holds: "add": -1, "add_when": "norm_1p" for the weight of a norm
+ *          that Megatron stores around zero
  *   label  a word for people: "q k v by group"
  * CONFIG   {"hf": "rms_norm_eps", "megatron": "norm_epsilon", "kind": "float",
  *           "fallback": 1e-5, "required": true}: one key of config.json. Its value is
@@ -97,6 +100,8 @@ struct sl_rule {
     bool optional;
     bool keep_dtype;           /* --dtype does not concern it */
     bool alias;                /* met in sources, never written */
+    double add;                /* stored = weight + add; 0: stored as it is */
+    const char *add_when;      /* ..if this holds; NULL: always */
     const char *label;         /* "q k v by group", for people; NULL */
 };
 struct sl_param_rule { const char *name, *axes; const char *when; };

@@ -70,7 +70,7 @@ static int add_meeting(void *arg, size_t i, size_t j)
     struct meeting *m = arg;
     const struct sl_slice *s = m->source->of[i], *t = m->targets[j];
     struct sl_copy c = { .source = s->tensor, .target = t->tensor, .param = m->param,
-                         .source_base = s->base, .target_base = t->base };
+                         .source_base = s->base, .target_base = t->base, .op = sl_op_between(s->op, t->op) };
     struct box b;
     (void)box_meet(&m->source->boxes[i], &m->target_boxes[j], m->ndim, &b);
     for (uint32_t a = 0; a < m->ndim; a++) {
@@ -114,7 +114,7 @@ static int by_target(const void *x, const void *y)
 static bool grow_by(struct sl_copy *a, const struct sl_copy *b)
 {
     uint32_t axis = a->ndim;
-    if (a->source != b->source || a->target != b->target || a->param != b->param || a->ndim != b->ndim ||
+    if (a->source != b->source || a->target != b->target || a->param != b->param || a->ndim != b->ndim || !sl_op_same(a->op, b->op) ||
         memcmp(a->source_stride, b->source_stride, sizeof a->source_stride) ||
         memcmp(a->target_stride, b->target_stride, sizeof a->target_stride))
         return false;

@@ -5,6 +5,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *file_name(const struct sl_conversion *p, const struct sl_tensor *t)
@@ -106,8 +107,38 @@ int plan_check_casts(const struct sl_conversion *p, struct sl_error *err)
         if (from != to && !(can_cast(from) && can_cast(to)))
             return sl_fail(err, SL_UNSUPPORTED, p->source.tensors[c->source].name, "%s can't be converted to %s",
                            sl_dtype_name(from), sl_dtype_name(to));
+        if (!sl_op_can(c->op, from, to))
+            return sl_fail(err, SL_UNSUPPORTED, p->targets[c->target].name, "a number can't be added to %s",
+                           sl_dtype_name(from));
     }
     return SL_OK;
+}
+
+/* Targets whose elements are computed, not only moved. */
+static size_t count_computed(const struct sl_conversion *p, const struct sl_copy **first)
+{
+    size_t count = 0;
+    uint32_t last = UINT32_MAX;
+    for (size_t i = 0; i < p->copy_count; i++) {
+        const struct sl_copy *c = &p->copies[i];
+        if (c->op.kind == SL_OP_NONE || c->target == last)
+            continue;
+        *first = count++ ? *first : c;
+        last = c->target;
+    }
+    return count;
+}
+
+static void note_computed(struct sl_conversion *p)
+{
+    const struct sl_copy *c = NULL;
+    const size_t count = count_computed(p, &c);
+    char op[64];
+    if (!count)
+        return;
+    sl_problem_add(&p->notes, "arithmetic", p->targets[c->target].name, NULL, "%zu target tensors are computed, not only moved (%s): "
+                   "the sum is rounded to %s, so converting back may give other last bits", count,
+                   sl_op_text(c->op, op, sizeof op), sl_dtype_name(p->targets[c->target].dtype));
 }
 
 void plan_notes(struct sl_conversion *p, const struct sl_want *want)
@@ -116,6 +147,7 @@ void plan_notes(struct sl_conversion *p, const struct sl_want *want)
     const char *first = NULL;
     for (size_t i = 0; i < p->target_count; i++)
         note_mixed(p, i);
+    note_computed(p);
     for (size_t i = 0; i < p->source.unused_count; i++) {
         const struct sl_tensor *t = &p->source.tensors[p->source.unused[i].tensor];
         if (strncmp(p->source.unused[i].why, "no rule", 7))
@@ -140,6 +172,11 @@ int plan_proof_text(struct sl_conversion *p, struct sl_error *err)
     const struct sl_layout *s = &p->source;
     unsigned char *use = SL_ARENA_NEW(&p->arena, unsigned char, s->tensor_count);    /* 1: held, 2: read */
     size_t held = 0, read = 0, params = 0;
+    const struct sl_copy *first = NULL;
+    const size_t computed = count_computed(p, &first);
+    char op[64] = "", text[160] = "";
+    if (computed)
+        snprintf(text, sizeof text, "; %zu are computed (%s)", computed, sl_op_text(first->op, op, sizeof op));
     if (!use)
         return sl_fail_memory(err, s->tensor_count);
     for (size_t i = 0; i < s->slice_count; i++)
@@ -154,8 +191,8 @@ int plan_proof_text(struct sl_conversion *p, struct sl_error *err)
     for (size_t i = 0; i < s->param_count; i++)
         params += has_slices(s, i);
     p->proof = sl_arena_printf(&p->arena, "all %zu weights are complete; every element of %zu target tensors is "
-                               "written exactly once; of %zu source tensors %zu are read, %zu are replicas, %zu hold "
-                               "no weight", params, p->target_count, s->tensor_count, read, held - read,
+                               "written exactly once%s; of %zu source tensors %zu are read, %zu are replicas, %zu hold "
+                               "no weight", params, p->target_count, text, s->tensor_count, read, held - read,
                                s->tensor_count - held);
     return p->proof ? SL_OK : sl_fail_memory(err, 256);
 }

@@ -32,7 +32,7 @@ static int add_last_row(const struct sl_layout *source, const struct sl_layout *
     if (!beside)
         return sl_fail(err, SL_UNSUPPORTED, target->tensors[run->tensor].name, "padding without a weight");
     const struct sl_param *param = &target->params[beside->param];
-    struct sl_slice row = { .param = beside->param, .tensor = run->tensor, .base = run->base };
+    struct sl_slice row = { .param = beside->param, .tensor = run->tensor, .base = run->base, .op = beside->op };
     const struct sl_slice *rows[] = { &row };
     struct box box = param_box(param);
     int64_t len = 1;

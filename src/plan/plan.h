@@ -20,6 +20,7 @@ struct sl_copy {
     uint32_t param;                      /* UINT32_MAX: padding */
     uint32_t ndim;                       /* at least 1 */
     int64_t source_base, target_base;
+    struct sl_op op;                     /* the target's elements are this of the source's */
     int64_t count[SL_AXES];
     int64_t source_stride[SL_AXES], target_stride[SL_AXES];
 };

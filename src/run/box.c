@@ -320,11 +320,19 @@ static int read_span(struct sl_fetch *f, int64_t from, void *buf, int64_t count,
     return sl_ckpt_read(f->ckpt, f->tensor, from * size, buf, (size_t)(count * size), err);
 }
 
+/* Do bytes of the source become bytes of the target as they are? */
+static bool is_plain(const struct sl_fetch *f)
+{
+    return f->tensor->dtype == f->dtype && f->op.kind == SL_OP_NONE;
+}
+
+/* The op and the cast of neighbouring elements of the source. */
 static int cast(struct sl_fetch *f, const void *in, void *out, size_t count, struct sl_error *err)
 {
-    if (!sl_dtype_cast(f->tensor->dtype, in, f->dtype, out, count))
-        return sl_fail(err, SL_UNSUPPORTED, f->tensor->name, "%s can't be cast to %s",
-                       sl_dtype_name(f->tensor->dtype), sl_dtype_name(f->dtype));
+    if (!sl_op_apply(f->op, f->tensor->dtype, in, f->dtype, out, count))
+        return sl_fail(err, SL_UNSUPPORTED, f->tensor->name, "%s can't be cast to %s%s",
+                       sl_dtype_name(f->tensor->dtype), sl_dtype_name(f->dtype),
+                       f->op.kind == SL_OP_NONE ? "" : " with arithmetic on the way");
     return SL_OK;
 }
 
@@ -336,7 +344,7 @@ static unsigned char *place_of(const struct sl_fetch *f, int64_t to)
 /* Dense on both sides. */
 static int fetch_run(struct sl_fetch *f, int64_t from, int64_t to, int64_t count, struct sl_error *err)
 {
-    if (f->tensor->dtype == f->dtype)
+    if (is_plain(f))
         return read_span(f, from, place_of(f, to), count, err);
     const int64_t room = (int64_t)(f->scratch_len / sl_dtype_size(f->tensor->dtype));
     for (int64_t done = 0; done < count;) {
@@ -365,7 +373,7 @@ static int fetch_row_major(struct sl_fetch *f, const struct sl_box *part, struct
             const int64_t n = sl_min_i64(length - done, room);
             int code = sl_ckpt_read_elements(f->ckpt, f->tensor, (uint64_t)(from + done), (uint64_t)n,
                                              f->scratch, err);
-            if (!code && f->tensor->dtype == f->dtype)
+            if (!code && is_plain(f))
                 memcpy(place_of(f, to + done), f->scratch, (size_t)n * size);
             else if (!code)
                 code = cast(f, f->scratch, place_of(f, to + done), (size_t)n, err);
@@ -414,7 +422,7 @@ static int fetch_span(struct sl_fetch *f, const struct sl_box *box, int64_t span
 {
     int code = read_span(f, box->from, f->scratch, span, err);
     const unsigned char *held = f->scratch;
-    if (!code && f->tensor->dtype != f->dtype) {
+    if (!code && !is_plain(f)) {
         code = cast(f, f->scratch, f->scratch + raw_len, (size_t)span, err);
         held = f->scratch + raw_len;
     }
@@ -469,9 +477,9 @@ int sl_fetch_box(struct sl_fetch *f, const struct sl_box *part, struct sl_error 
     if (part->ndim == 1 && ends_in_run(part))
         return fetch_run(f, part->from, part->to, part->count[0], err);
 
-    /* with a cast the scratch holds elements of both types, each part aligned */
+    /* with a cast or an op the scratch holds elements of both types, each part aligned */
     const size_t from_size = sl_dtype_size(f->tensor->dtype), to_size = sl_dtype_size(f->dtype);
-    const size_t both = f->tensor->dtype == f->dtype ? from_size : from_size + to_size;
+    const size_t both = is_plain(f) ? from_size : from_size + to_size;
     const size_t room = f->scratch_len / both & ~(size_t)7;
     const size_t raw_len = room * from_size;
     const struct reading r = plan_reading(part, (int64_t)from_size, (int64_t)room);

@@ -47,6 +47,7 @@ struct sl_fetch {
     struct sl_ckpt *ckpt;
     const struct sl_tensor *tensor;
     enum sl_dtype dtype;                 /* of the target; cast if the tensor's is another */
+    struct sl_op op;                     /* done to each element on the way */
     unsigned char *out;                  /* memory of target element `first` on */
     int64_t first;
     unsigned char *scratch;              /* at least SL_FETCH_SCRATCH bytes */

@@ -197,7 +197,8 @@ static struct sl_copy copy_of(const struct sl_layout *l, const struct sl_slice *
 {
     const struct sl_param *p = &l->params[a->param];
     struct sl_copy c = { .source = a->tensor, .target = b->tensor, .param = a->param, .ndim = p->ndim ? p->ndim : 1,
-                         .source_base = a->base, .target_base = b->base, .count = { 1 } };
+                         .source_base = a->base, .target_base = b->base, .op = sl_op_between(a->op, b->op),
+                         .count = { 1 } };
     for (uint32_t k = 0; k < p->ndim; k++) {
         c.count[k] = a->hi[k] - a->lo[k];
         c.source_stride[k] = a->stride[k];

@@ -82,6 +82,7 @@ int sl_gather(const struct sl_conversion *p, uint32_t target, uint64_t first, ui
     for (size_t i = p->target_first[target]; !code && i < stop; i++) {
         const uint32_t source = p->copies[i].source;
         f.tensor = source == UINT32_MAX ? NULL : &p->source.tensors[source];
+        f.op = p->copies[i].op;
         code = gather_copy(&p->copies[i], &f, (int64_t)first, end, &got, err);
     }
     *bytes_read += f.read;

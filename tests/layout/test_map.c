@@ -54,7 +54,7 @@ static int compile(struct mapped *m, const struct world *w, const char *map, str
 
 static void cut(struct mapped *m, const struct world *w, const int64_t *lo, const int64_t *hi)
 {
-    const struct sl_map_names names = { number_param, (void *)(uintptr_t)w, 0, 0, 7 };
+    const struct sl_map_names names = { number_param, (void *)(uintptr_t)w, 0, 0, 7, { SL_OP_NONE, 0 } };
     struct sl_error err;
     sl_slices_free(&m->s);
     assert_int_equal(sl_stored_slices(&m->stored, lo, hi, &names, &m->s, &err), SL_OK);

@@ -205,7 +205,7 @@ struct toy_model {
     struct sl_model m;
     struct sl_value values[10];
     struct sl_setting settings[10];
-    const char *flags[2];
+    const char *flags[3];
     struct sl_stage_layers stages[64];
 };
 

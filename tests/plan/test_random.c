@@ -97,6 +97,59 @@ TEST(hugging_face_becomes_megatron_rank_by_rank) { rounds(1001, 400, true, false
 TEST(megatron_becomes_megatron_at_other_sizes) { rounds(2001, 400, false, false); }
 TEST(hugging_face_becomes_itself) { rounds(3001, 20, true, true); }
 
+/* Norm weights that Megatron keeps around zero: what becomes of them between two sides, each
+ * of which says for itself how it stores them. */
+static void count_added(const struct toy_layout *a, const struct toy_layout *b, int64_t kind, double value)
+{
+    static const struct toy m = { .layers = 3, .hidden = 6, .ffn = 12, .groups = 2, .per_group = 2, .head = 4, .vocab = 9, .tied = false };
+    static struct toy_model model;
+    struct sl_arena arena = { 0 };
+    struct sl_layout source, target;
+    struct sl_copy *copies = NULL;
+    size_t count = 0, *first = NULL, norms = 0;
+    struct sl_error err = { 0 };
+    struct sl_target_spec spec = { .dialect = b ? SL_DIALECT_MEGATRON : SL_DIALECT_HF, .parallel = { 1, 1, 1, 1, 1 }, .source = &source };
+    if (b) {
+        spec.spec = b->te ? "te" : "local";
+        spec.parallel = (struct sl_parallel){ b->tp, b->pp, b->vpp, 1, b->tp };
+        spec.stage_layers = b->stage;
+        spec.padded_vocab = b->padded;
+    }
+    if (a)
+        toy_megatron(&from, &m, a);
+    else
+        toy_hf(&from, &m);
+    toy_model(&model, llama, &m, a);
+    model.flags[model.m.flag_count++] = "norm_1p";
+    if (sl_layout_source(&model.m, &from.c, &arena, &source, &err) || sl_layout_target(&model.m, &spec, &arena, &target, &err) ||
+        sl_intersect(&source, &target, false, &copies, &count, &first, &err) ||
+        sl_prove_coverage(&target, copies, count, first, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    for (size_t i = 0; i < count; i++) {
+        const bool norm = copies[i].param != UINT32_MAX && strstr(target.params[copies[i].param].name, "norm");
+        assert_int_equal(copies[i].op.kind, norm ? kind : SL_OP_NONE);
+        assert_true(!norm || (copies[i].op.value >= value && copies[i].op.value <= value));
+        norms += norm;
+    }
+    assert_true(norms >= 2 * 3 + 1);
+    free(copies);
+    free(first);
+    sl_layout_free(&source);
+    sl_layout_free(&target);
+    sl_arena_free(&arena);
+    toy_free(&from);
+}
+
+TEST(only_the_difference_between_two_forms_of_a_norm_is_added)
+{
+    const struct toy_layout two = { .tp = 2, .pp = 1, .vpp = 1, .stage = { 3 }, .padded = 12, .te = true };
+    const struct toy_layout one = { .tp = 1, .pp = 3, .vpp = 1, .stage = { 1, 1, 1 }, .padded = 9 };
+    count_added(NULL, &two, SL_OP_ADD, -1);
+    count_added(&two, NULL, SL_OP_ADD, 1);
+    count_added(&two, &one, SL_OP_NONE, 0);
+    count_added(NULL, NULL, SL_OP_NONE, 0);
+}
+
 /* 8 heads in 2 groups on 4 ranks, as in Megatron-LM's own example: 24 rows a rank. */
 TEST(fewer_groups_than_ranks_are_put_together_again)
 {
@@ -132,6 +185,7 @@ int main(void)
         cmocka_unit_test_teardown(megatron_becomes_megatron_at_other_sizes, print_seed),
         cmocka_unit_test_teardown(hugging_face_becomes_itself, print_seed),
         ROW(fewer_groups_than_ranks_are_put_together_again),
+        ROW(only_the_difference_between_two_forms_of_a_norm_is_added),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }

@@ -158,6 +158,22 @@ static inline uint32_t tensor_named(const struct sl_ckpt *c, const char *name)
 
 /* ---- copies by single elements: what all others are compared with ---- */
 
+/* One element more by a number: as fp32, or fp64 where one side is. */
+static inline void add_one_element(double value, enum sl_dtype from, const void *in, enum sl_dtype to, void *out)
+{
+    float f;
+    double d;
+    if (from == SL_F64 || to == SL_F64) {
+        assert_true(sl_dtype_cast(from, in, SL_F64, &d, 1));
+        d = d + value;
+        assert_true(sl_dtype_cast(SL_F64, &d, to, out, 1));
+        return;
+    }
+    assert_true(sl_dtype_cast(from, in, SL_F32, &f, 1));
+    f = f + (float)value;
+    assert_true(sl_dtype_cast(SL_F32, &f, to, out, 1));
+}
+
 /* Applies a copy from memory to memory; from NULL stores zeros. */
 static inline void copy_by_elements(const struct sl_copy *c, enum sl_dtype from_dtype, const void *from,
                                     enum sl_dtype to_dtype, void *to)
@@ -177,6 +193,8 @@ static inline void copy_by_elements(const struct sl_copy *c, enum sl_dtype from_
         const unsigned char *in = (const unsigned char *)from + (from ? (size_t)f * from_size : 0);
         if (!from)
             memset(out, 0, to_size);
+        else if (c->op.kind == SL_OP_ADD)
+            add_one_element(c->op.value, from_dtype, in, to_dtype, out);
         else if (from_dtype == to_dtype)
             memcpy(out, in, to_size);
         else

@@ -131,6 +131,8 @@ static int64_t steps_in_order(const uint32_t *order, uint32_t n, const int64_t *
     return size;
 }
 
+static struct sl_op with_op;    /* of the copies of the puzzles that are made now */
+
 /* A tensor with up to four axes, cut into blocks on every axis, each block stored in an
  * order and with gaps of its own. */
 static void random_puzzle(struct puzzle *z, enum sl_dtype from, enum sl_dtype to)
@@ -170,6 +172,7 @@ static void random_puzzle(struct puzzle *z, enum sl_dtype from, enum sl_dtype to
             continue;
         }
         z->copy_count++;
+        c->op = with_op;
         if (random_below(10) == 0) {
             c->source = UINT32_MAX;
             continue;
@@ -219,6 +222,21 @@ static void random_layouts_are_cast_on_the_way(void **state)
         check_ranges(&z, 8);
         free_puzzle(&z);
     }
+}
+
+static void a_number_is_added_on_the_way_wherever_the_elements_lie(void **state)
+{
+    (void)state;
+    static const enum sl_dtype types[][2] = { { SL_BF16, SL_BF16 }, { SL_F32, SL_F32 }, { SL_F32, SL_BF16 }, { SL_BF16, SL_F32 },
+                                              { SL_F16, SL_F16 }, { SL_F64, SL_F64 }, { SL_F64, SL_F32 }, { SL_BF16, SL_F64 } };
+    for (int i = 0; i < 160; i++) {
+        struct puzzle z;
+        with_op = (struct sl_op){ SL_OP_ADD, i % 2 ? 1 : -1 };
+        random_puzzle(&z, types[i % 8][0], types[i % 8][1]);
+        check_ranges(&z, 8);
+        free_puzzle(&z);
+    }
+    with_op = (struct sl_op){ SL_OP_NONE, 0 };
 }
 
 /* ---- known layouts, in sizes that take the large paths ---- */
@@ -386,6 +404,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_layouts_are_gathered_as_element_loops_do),
         cmocka_unit_test(random_layouts_are_cast_on_the_way),
+        cmocka_unit_test(a_number_is_added_on_the_way_wherever_the_elements_lie),
         cmocka_unit_test(row_parallel_cuts_are_interleaved),
         cmocka_unit_test(q_of_qkv_is_taken_group_by_group),
         cmocka_unit_test(a_transpose_is_a_transpose),
