@@ -23,7 +23,7 @@ enum {
     OP_BINUNICODE = 'X', OP_EMPTY_TUPLE = ')', OP_TUPLE1 = 0x85, OP_TUPLE2 = 0x86,
     OP_TUPLE3 = 0x87, OP_TUPLE = 't', OP_EMPTY_LIST = ']', OP_APPENDS = 'e', OP_EMPTY_DICT = '}',
     OP_SETITEMS = 'u', OP_GLOBAL = 'c', OP_REDUCE = 'R', OP_NEWOBJ = 0x81, OP_BUILD = 'b',
-    OP_BINPERSID = 'Q', OP_BINPUT = 'q', OP_BINGET = 'h'
+    OP_BINPERSID = 'Q', OP_BINPUT = 'q', OP_BINGET = 'h', OP_LONG_BINPUT = 'r', OP_LONG_BINGET = 'j'
 };
 
 /* What is worth a place in the memo; storage classes follow, one for each dtype. */
@@ -35,7 +35,7 @@ _Static_assert(KNOWN_CLASSES + SL_DTYPE_COUNT <= SL_PICKLER_MEMO, "the memo is t
 
 static void op(struct sl_pickler *p, int code) { sl_buf_char(&p->out, (char)code); }
 
-static void put_global(struct sl_pickler *p, const char *module, const char *name)
+void sl_pickler_global(struct sl_pickler *p, const char *module, const char *name)
 {
     sl_buf_printf(&p->out, "c%s\n%s\n", module, name);
 }
@@ -52,21 +52,37 @@ static void put_text(struct sl_pickler *p, const char *s, size_t len)
     sl_buf_add(&p->out, s, len);
 }
 
+/* Numbers below 256 take one byte, others four. */
+static void put_memo_op(struct sl_pickler *p, int short_op, int long_op, uint32_t number)
+{
+    op(p, number < 256 ? short_op : long_op);
+    for (int i = 0; i < (number < 256 ? 1 : 4); i++)
+        op(p, (int)(number >> (8 * i) & 0xff));
+}
+
+uint32_t sl_pickler_keep(struct sl_pickler *p)
+{
+    put_memo_op(p, OP_BINPUT, OP_LONG_BINPUT, p->memo_count);
+    return p->memo_count++;
+}
+
+void sl_pickler_fetch(struct sl_pickler *p, uint32_t number)
+{
+    put_memo_op(p, OP_BINGET, OP_LONG_BINGET, number);
+}
+
 /* True: it was fetched from the memo. False: write it, then call remember(). */
 static bool recall(struct sl_pickler *p, unsigned what)
 {
     if (!p->memo[what])
         return false;
-    op(p, OP_BINGET);
-    op(p, p->memo[what] - 1);
+    sl_pickler_fetch(p, p->memo[what] - 1);
     return true;
 }
 
 static void remember(struct sl_pickler *p, unsigned what)
 {
-    op(p, OP_BINPUT);
-    op(p, (int)p->memo_count);
-    p->memo[what] = (uint8_t)++p->memo_count;
+    p->memo[what] = sl_pickler_keep(p) + 1;
 }
 
 static void put_known(struct sl_pickler *p, unsigned what, const char *module, const char *name)
@@ -74,7 +90,7 @@ static void put_known(struct sl_pickler *p, unsigned what, const char *module, c
     if (recall(p, what))
         return;
     if (module)
-        put_global(p, module, name);
+        sl_pickler_global(p, module, name);
     else
         put_text(p, name, strlen(name));
     remember(p, what);
@@ -138,22 +154,21 @@ void sl_pickler_double(struct sl_pickler *p, double v)
 
 void sl_pickler_dtype(struct sl_pickler *p, enum sl_dtype dtype)
 {
-    put_global(p, "torch", sl_dtype_row(dtype)->torch);
+    sl_pickler_global(p, "torch", sl_dtype_row(dtype)->torch);
 }
 
 void sl_pickler_enum(struct sl_pickler *p, const char *module, const char *name, int64_t value)
 {
-    put_global(p, module, name);
+    sl_pickler_global(p, module, name);
     sl_pickler_int(p, value);
-    op(p, OP_TUPLE1);
-    op(p, OP_REDUCE);
+    sl_pickler_call(p, 1);
 }
 
 /* bytes have no opcode in protocol 2: the code points 0..255 of a str, encoded
  * as Latin-1 on loading. */
 static void put_bytes(struct sl_pickler *p, const char *s, size_t len)
 {
-    put_global(p, "_codecs", "encode");
+    sl_pickler_global(p, "_codecs", "encode");
     struct sl_buf text = {0};
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)s[i];
@@ -166,8 +181,7 @@ static void put_bytes(struct sl_pickler *p, const char *s, size_t len)
         p->out.failed = true;
     sl_buf_free(&text);
     sl_pickler_str(p, "latin1");
-    op(p, OP_TUPLE2);
-    op(p, OP_REDUCE);
+    sl_pickler_call(p, 2);
 }
 
 /* --- containers --------------------------------------------------------- */
@@ -203,24 +217,66 @@ void sl_pickler_dict_end(struct sl_pickler *p)
     close_container(p);
 }
 
-static void object_begin(struct sl_pickler *p, const char *module, const char *name)
+void sl_pickler_new(struct sl_pickler *p)
 {
-    put_global(p, module, name);
     op(p, OP_EMPTY_TUPLE);
     op(p, OP_NEWOBJ);
-    op(p, OP_EMPTY_DICT);
+}
+
+void sl_pickler_build(struct sl_pickler *p) { op(p, OP_BUILD); }
+
+void sl_pickler_object_begin(struct sl_pickler *p)
+{
+    sl_pickler_new(p);
+    sl_pickler_dict_begin(p, false);
+}
+
+void sl_pickler_call(struct sl_pickler *p, uint32_t count)
+{
+    op(p, OP_TUPLE1 + (int)count - 1);
+    op(p, OP_REDUCE);
+}
+
+static void open_items(struct sl_pickler *p)
+{
     op(p, OP_MARK);
     p->depth++;
 }
 
-void sl_pickler_namespace_begin(struct sl_pickler *p) { object_begin(p, "argparse", "Namespace"); }
+void sl_pickler_list_begin(struct sl_pickler *p)
+{
+    op(p, OP_EMPTY_LIST);
+    open_items(p);
+}
 
-void sl_pickler_namespace_end(struct sl_pickler *p)
+void sl_pickler_list_end(struct sl_pickler *p)
+{
+    op(p, OP_APPENDS);
+    close_container(p);
+}
+
+void sl_pickler_tuple_begin(struct sl_pickler *p) { open_items(p); }
+
+void sl_pickler_tuple_end(struct sl_pickler *p)
+{
+    op(p, OP_TUPLE);
+    close_container(p);
+}
+
+void sl_pickler_namespace_begin(struct sl_pickler *p)
+{
+    sl_pickler_global(p, "argparse", "Namespace");
+    sl_pickler_object_begin(p);
+}
+
+void sl_pickler_object_end(struct sl_pickler *p)
 {
     op(p, OP_SETITEMS);
     op(p, OP_BUILD);
     close_container(p);
 }
+
+void sl_pickler_namespace_end(struct sl_pickler *p) { sl_pickler_object_end(p); }
 
 /* --- values ------------------------------------------------------------- */
 
@@ -238,7 +294,7 @@ static void put_leaf(struct sl_pickler *p, const struct sl_value *v)
     case SL_VALUE_BYTES: put_bytes(p, v->s, v->len); break;
     case SL_VALUE_STR:
         if (has_type(v, "torch.dtype"))
-            put_global(p, "torch", v->s);
+            sl_pickler_global(p, "torch", v->s);
         else
             put_text(p, v->s, v->len);
         break;
@@ -256,14 +312,15 @@ static void open_value(struct sl_pickler *p, const struct sl_value *v)
     if (has_type(v, "argparse.Namespace")) {
         sl_pickler_namespace_begin(p);
     } else if (has_type(v, "types.SimpleNamespace")) {
-        object_begin(p, "types", "SimpleNamespace");
+        sl_pickler_global(p, "types", "SimpleNamespace");
+        sl_pickler_object_begin(p);
     } else if (!is_list(v)) {
         sl_pickler_dict_begin(p, has_type(v, "collections.OrderedDict"));
     } else {
         if (has_type(v, "torch.Size"))
-            put_global(p, "torch", "Size");
+            sl_pickler_global(p, "torch", "Size");
         else if (has_type(v, "set"))
-            put_global(p, "builtins", "set");
+            sl_pickler_global(p, "builtins", "set");
         if (!has_type(v, "torch.Size") && !has_type(v, "tuple"))
             op(p, OP_EMPTY_LIST);
         op(p, OP_MARK);
@@ -280,10 +337,8 @@ static void close_value(struct sl_pickler *p, const struct sl_value *v)
     } else {
         bool is_call = has_type(v, "torch.Size") || has_type(v, "set");
         op(p, has_type(v, "torch.Size") || has_type(v, "tuple") ? OP_TUPLE : OP_APPENDS);
-        if (is_call) {
-            op(p, OP_TUPLE1);
-            op(p, OP_REDUCE);
-        }
+        if (is_call)
+            sl_pickler_call(p, 1);
         close_container(p);
     }
 }
@@ -341,7 +396,7 @@ void sl_pickler_value(struct sl_pickler *p, const struct sl_value *v)
 
 /* --- tensors ------------------------------------------------------------ */
 
-static void put_numbers(struct sl_pickler *p, const int64_t *numbers, uint32_t count)
+void sl_pickler_numbers(struct sl_pickler *p, const int64_t *numbers, uint32_t count)
 {
     if (!count) {
         op(p, OP_EMPTY_TUPLE);
@@ -367,7 +422,7 @@ static void put_strides(struct sl_pickler *p, const int64_t *shape, uint32_t ndi
         if (__builtin_mul_overflow(step, shape[d] > 1 ? shape[d] : 1, &step))
             p->out.failed = true;
     }
-    put_numbers(p, strides, ndim);
+    sl_pickler_numbers(p, strides, ndim);
 }
 
 static void put_storage(struct sl_pickler *p, enum sl_dtype dtype, uint32_t storage,
@@ -405,7 +460,7 @@ void sl_pickler_tensor(struct sl_pickler *p, enum sl_dtype dtype, uint32_t stora
     op(p, OP_MARK);
     put_storage(p, dtype, storage, storage_count);
     sl_pickler_int(p, (int64_t)offset);
-    put_numbers(p, shape, ndim);
+    sl_pickler_numbers(p, shape, ndim);
     put_strides(p, shape, ndim);
     op(p, OP_FALSE);
     put_ordered_dict(p);

@@ -14,6 +14,7 @@
  */
 #include "format/torchwrite.h"
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "base/num.h"
 
@@ -344,4 +345,43 @@ int sl_torch_tail(const struct sl_torch_layout *layout, const uint32_t *storage_
     *pieces = p.piece;
     *piece_count = p.count;
     return pieces_keep(&p, arena, err);
+}
+
+/* --- small files -------------------------------------------------------- */
+
+int sl_torch_layout_tensor(enum sl_dtype dtype, const int64_t *shape, uint32_t ndim, uint64_t bytes,
+                           struct sl_arena *arena, struct sl_torch_layout *out, struct sl_error *err)
+{
+    struct sl_pickler k = {0};
+    uint64_t *size = SL_ARENA_NEW(arena, uint64_t, 1);
+    const uint32_t element = sl_dtype_size(dtype);
+    sl_pickler_begin(&k);
+    sl_pickler_tensor(&k, dtype, 0, element ? bytes / element : 0, 0, shape, ndim);
+    sl_pickler_end(&k);
+    const uint64_t len = k.out.len;
+    const void *pickle = k.out.failed ? NULL : sl_arena_copy(arena, k.out.data, k.out.len);
+    sl_buf_free(&k.out);
+    if (!pickle || !size)
+        return sl_fail_memory(err, len);
+    *size = bytes;
+    return sl_torch_layout(pickle, len, size, 1, arena, out, err);
+}
+
+int sl_torch_file_of(const void *pickle, uint64_t pickle_len, struct sl_buf *file, struct sl_error *err)
+{
+    struct sl_arena arena = {0};
+    struct sl_torch_layout layout;
+    struct sl_torch_piece *tail;
+    uint32_t tails = 0;
+    int rc = sl_torch_layout(pickle, pickle_len, NULL, 0, &arena, &layout, err);
+    if (!rc)
+        rc = sl_torch_tail(&layout, NULL, &arena, &tail, &tails, err);
+    for (uint32_t i = 0; i < layout.piece_count && !rc; i++)    /* without storages nothing lies between */
+        sl_buf_add(file, layout.pieces[i].bytes, (size_t)layout.pieces[i].len);
+    for (uint32_t i = 0; i < tails && !rc; i++)
+        sl_buf_add(file, tail[i].bytes, (size_t)tail[i].len);
+    if (!rc && file->failed)
+        rc = sl_fail_memory(err, layout.file_size);
+    sl_arena_free(&arena);
+    return rc;
 }

@@ -29,7 +29,7 @@ struct sl_pickler {
     struct sl_buf out;
     uint32_t depth;                       /* containers that are open            */
     uint32_t memo_count;
-    uint8_t memo[SL_PICKLER_MEMO];        /* per known name: its number + 1, or 0 */
+    uint32_t memo[SL_PICKLER_MEMO];       /* per known name: its number + 1, or 0 */
 };
 void sl_pickler_begin(struct sl_pickler *p);
 void sl_pickler_end(struct sl_pickler *p);                       /* STOP */
@@ -37,6 +37,21 @@ void sl_pickler_dict_begin(struct sl_pickler *p, bool ordered);  /* {} or Ordere
 void sl_pickler_dict_end(struct sl_pickler *p);                  /* SETITEMS */
 void sl_pickler_namespace_begin(struct sl_pickler *p);           /* argparse.Namespace; members as a dict */
 void sl_pickler_namespace_end(struct sl_pickler *p);
+/* Any class: written first, by name or from the memo; then an instance of it, or a call of it. */
+void sl_pickler_global(struct sl_pickler *p, const char *module, const char *name);
+void sl_pickler_new(struct sl_pickler *p);                       /* class(), NEWOBJ */
+void sl_pickler_build(struct sl_pickler *p);                     /* its state, BUILD */
+void sl_pickler_object_begin(struct sl_pickler *p);              /* both, members as a dict */
+void sl_pickler_object_end(struct sl_pickler *p);
+void sl_pickler_call(struct sl_pickler *p, uint32_t count);      /* with the last count things, 1 to 3 */
+void sl_pickler_list_begin(struct sl_pickler *p);
+void sl_pickler_list_end(struct sl_pickler *p);
+void sl_pickler_tuple_begin(struct sl_pickler *p);
+void sl_pickler_tuple_end(struct sl_pickler *p);
+void sl_pickler_numbers(struct sl_pickler *p, const int64_t *numbers, uint32_t count);  /* a tuple */
+/* Gives what was written last a number in the memo, and writes it again from there. */
+uint32_t sl_pickler_keep(struct sl_pickler *p);
+void sl_pickler_fetch(struct sl_pickler *p, uint32_t number);
 void sl_pickler_str(struct sl_pickler *p, const char *s);
 void sl_pickler_int(struct sl_pickler *p, int64_t v);
 void sl_pickler_double(struct sl_pickler *p, double v);
@@ -73,6 +88,12 @@ struct sl_torch_layout {
 int sl_torch_layout(const void *pickle, uint64_t pickle_len, const uint64_t *storage_bytes,
                     uint32_t storage_count, struct sl_arena *arena,
                     struct sl_torch_layout *out, struct sl_error *err);
+/* The layout of a file of one contiguous tensor and nothing else, as torch.save writes it; the
+ * pickle goes to the arena too. */
+int sl_torch_layout_tensor(enum sl_dtype dtype, const int64_t *shape, uint32_t ndim, uint64_t bytes,
+                           struct sl_arena *arena, struct sl_torch_layout *out, struct sl_error *err);
+/* A whole file without storages, appended to *file. */
+int sl_torch_file_of(const void *pickle, uint64_t pickle_len, struct sl_buf *file, struct sl_error *err);
 /* Data descriptors and the directory, given each storage's CRC-32: appended as
  * further pieces (offset, bytes) to *pieces. */
 int sl_torch_tail(const struct sl_torch_layout *layout, const uint32_t *storage_crc,

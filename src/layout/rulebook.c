@@ -191,6 +191,39 @@ int rulebook_make(struct rulebook *b, const struct sl_model *m, enum sl_dialect 
     return SL_OK;
 }
 
+static bool has_layer(const char *name)
+{
+    return strstr(name, ".{layer}") != NULL;
+}
+
+/* "decoder.layers.{layer}.mlp.x" -> "decoder.layers.mlp.x" */
+static const char *without_layer(struct sl_arena *arena, const char *name)
+{
+    const char *at = strstr(name, ".{layer}");
+    return sl_arena_printf(arena, "%.*s%s", (int)(at - name), name, at + strlen(".{layer}"));
+}
+
+/* Source: Megatron-LM megatron/core/transformer/transformer_block.py (sharded_state_dict) */
+int rulebook_stack(const struct rulebook *b, struct rulebook *stacked, struct sl_error *err)
+{
+    struct sl_rule *rules = SL_ARENA_NEW(b->arena, struct sl_rule, b->count);
+    *stacked = *b;
+    stacked->stored = SL_ARENA_NEW(b->arena, const struct sl_stored *, b->count);
+    stacked->rules = rules;
+    if (!rules || !stacked->stored)
+        return sl_fail_memory(err, b->count * sizeof *rules);
+    for (size_t i = 0; i < b->count; i++) {
+        if (!has_layer(b->rules[i].name) || b->rules[i].mtp)
+            continue;
+        rules[i] = b->rules[i];
+        rules[i].name = without_layer(b->arena, b->rules[i].name);
+        rules[i].map = sl_arena_printf(b->arena, "layer %s", b->rules[i].map);
+        if (!rules[i].name || !rules[i].map)
+            return sl_fail_memory(err, strlen(b->rules[i].map));
+    }
+    return SL_OK;
+}
+
 /* ---- natural order --------------------------------------------------------- */
 
 static size_t run_end(const struct pattern_rows *rows, size_t from, size_t end, const char *index)

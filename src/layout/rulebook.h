@@ -30,6 +30,10 @@ int rulebook_make(struct rulebook *b, const struct sl_model *m, enum sl_dialect 
                   const struct sl_parallel *parallel, int64_t padded_vocab, struct sl_arena *arena,
                   struct sl_error *err);
 
+/* The rules again as torch_dist stores them: all layers in one array, the layer its first axis, and
+ * no {layer} in the name. Row by row; the name is NULL where a rule is of no layer. */
+int rulebook_stack(const struct rulebook *b, struct rulebook *stacked, struct sl_error *err);
+
 /* The map of a rule, compiled on first use. */
 int rulebook_map(struct rulebook *b, const struct sl_rule *rule, const struct sl_stored **out,
                  struct sl_error *err);

@@ -26,7 +26,7 @@ struct source {
     struct builder b;
     const struct sl_ckpt *c;
     struct by_name plain, stacked;
-    struct rulebook stacked_book;        /* the same rules with "layer" put before each map */
+    struct rulebook stacked_book;
     bool has_ranks;                      /* tensors are cut by rank, and layers counted by stage */
     bool may_stack;
     struct sl_unused *unused;
@@ -61,6 +61,8 @@ static int index_rules(struct by_name *n, const struct rulebook *b, struct sl_er
     if (!n->keys || !n->next || !n->last)
         return sl_fail_memory(err, b->count * sizeof *n->next);
     for (size_t i = 0; i < b->count; i++) {
+        if (!b->rules[i].name)
+            continue;
         const size_t len = make_key(b->rules[i].name, key, sizeof key);
         uint64_t first = i;
         bool added;
@@ -81,41 +83,6 @@ static size_t first_rule(const struct by_name *n, const char *name)
     uint64_t rule;
     const size_t len = make_key(name, key, sizeof key);
     return n->index.count && sl_map_get(&n->index, key, len, &rule) ? (size_t)rule : SIZE_MAX;
-}
-
-/* ---- stacked layers ---------------------------------------------------------- */
-
-/* "decoder.layers.{layer}.mlp.x" -> "decoder.layers.mlp.x"; NULL without {layer}. */
-static const char *without_layer(struct sl_arena *arena, const char *name)
-{
-    const char *at = strstr(name, ".{layer}");
-    return at ? sl_arena_printf(arena, "%.*s%s", (int)(at - name), name, at + strlen(".{layer}")) : NULL;
-}
-
-/* The rules again as torch_dist stores them: all layers in one array, the layer its first axis.
- * Source: Megatron-LM megatron/core/transformer/transformer_block.py (sharded_state_dict) */
-static int stack_rules(struct source *s)
-{
-    struct rulebook *b = &s->stacked_book;
-    *b = s->b.book;
-    struct sl_rule *rules = SL_ARENA_NEW(b->arena, struct sl_rule, b->count);
-    b->stored = SL_ARENA_NEW(b->arena, const struct sl_stored *, b->count);
-    if (!rules || !b->stored)
-        return sl_fail_memory(s->b.err, b->count * sizeof *rules);
-    b->rules = rules;
-    b->count = 0;
-    for (size_t i = 0; i < s->b.book.count; i++) {
-        const struct sl_rule *r = &s->b.book.rules[i];
-        if (!strstr(r->name, ".{layer}") || r->mtp)
-            continue;
-        rules[b->count] = *r;
-        rules[b->count].name = without_layer(b->arena, r->name);
-        rules[b->count].map = sl_arena_printf(b->arena, "layer %s", r->map);
-        if (!rules[b->count].name || !rules[b->count].map)
-            return sl_fail_memory(s->b.err, strlen(r->map));
-        b->count++;
-    }
-    return index_rules(&s->stacked, b, s->b.err);
 }
 
 /* ---- one tensor ---------------------------------------------------------------- */
@@ -365,7 +332,9 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
 
     rc = index_rules(&s.plain, &s.b.book, err);
     if (!rc && s.may_stack)
-        rc = stack_rules(&s);
+        rc = rulebook_stack(&s.b.book, &s.stacked_book, err);
+    if (!rc && s.may_stack)
+        rc = index_rules(&s.stacked, &s.stacked_book, err);
     if (!rc)
         rc = builder_params(&s.b);
     for (size_t i = 0; i < c->tensor_count && !rc; i++)
