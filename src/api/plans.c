@@ -21,7 +21,7 @@ static const struct format_row formats[] = {
     { SL_TO_HF_BIN, "hf-bin", SL_DIALECT_HF, SL_OUT_BIN },
     { SL_TO_PT, "pt", SL_DIALECT_HF, SL_OUT_PT },
     { SL_TO_MEGATRON, "megatron", SL_DIALECT_MEGATRON, SL_OUT_MEGATRON },
-    { SL_TO_TORCH_DIST, "torch_dist", SL_DIALECT_MEGATRON, SL_OUT_MEGATRON },
+    { SL_TO_TORCH_DIST, "torch_dist", SL_DIALECT_MEGATRON, SL_OUT_DIST },
 };
 
 static const struct format_row *format_row(enum sl_format format)
@@ -139,6 +139,7 @@ static int megatron_fill(struct sl_plan *plan, const struct sl_plan_options *o, 
     w->spec.spec = o->names ? o->names : "te";
     w->spec.experts = o->experts && !strcmp(o->experts, "local") ? "local" : "te_grouped";
     w->iteration = o->iteration;
+    w->dist_files = o->dist_files;
     w->release = o->release;
     megatron_vocab(plan->ck->m, o, w);
     return o->pp_layout ? stages_fill(plan, o->pp_layout, &w->spec, err) : SL_OK;
@@ -164,12 +165,10 @@ static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, stru
     const struct format_row *f = format_row(o->format);
     if (!f)
         return sl_fail(err, SL_USAGE, "", "the target format must be stated with --to");
-    if (o->format == SL_TO_TORCH_DIST)
-        return sl_fail(err, SL_UNSUPPORTED, "", "writing torch_dist is not supported by this version; --to megatron writes mp_rank folders");
     *w = (struct sl_want){ .dialect = f->dialect, .dtype = o->dtype, .max_shard_size = o->max_shard_size, .out = f->out,
                            .hf_config = o->hf_config, .pad_last = o->pad_last, .iteration = -1,
                            .spec = { .dialect = f->dialect, .parallel = { 1, 1, 1, 1, 1 } } };
-    return f->out == SL_OUT_MEGATRON ? megatron_fill(plan, o, w, err) : check_unranked(o, f->name, err);
+    return f->dialect == SL_DIALECT_MEGATRON ? megatron_fill(plan, o, w, err) : check_unranked(o, f->name, err);
 }
 
 /* ---- info ------------------------------------------------------------------------ */
@@ -224,7 +223,7 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
         sl_buf_printf(&b, " --max-shard-size %llu", (unsigned long long)o->max_shard_size);
     const struct { const char *name; int64_t n; } numbers[] = {
         { "tp", o->tp }, { "pp", o->pp }, { "vpp", o->vpp }, { "ep", o->ep }, { "etp", o->etp },
-        { "make-vocab-size-divisible-by", o->vocab_divisor },
+        { "make-vocab-size-divisible-by", o->vocab_divisor }, { "dist-files", o->dist_files },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].n > 0)
@@ -241,7 +240,7 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
         sl_buf_str(&b, " --pad-with last");
     if (o->release)
         sl_buf_str(&b, " --iteration release");
-    else if (o->iteration >= 0 && o->format == SL_TO_MEGATRON)
+    else if (o->iteration >= 0 && (o->format == SL_TO_MEGATRON || o->format == SL_TO_TORCH_DIST))
         sl_buf_printf(&b, " --iteration %lld", (long long)o->iteration);
     if (o->hf_config) {
         sl_buf_str(&b, " --hf-config");

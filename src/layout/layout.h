@@ -38,6 +38,8 @@ struct sl_layout {
     const struct sl_padding *padding;    size_t padding_count;
     const struct sl_unused *unused;      size_t unused_count;   /* tensors left out, with the reason */
     const char *const *rule;             /* by tensor: label of the rule, for people; NULL: unused */
+    const uint8_t *stacked;              /* by tensor: how many of its first axes count layers and experts;
+                                            NULL: none do */
     const struct sl_rank *ranks;         size_t rank_count;     /* the checkpoint's, or made; what
                                             sl_tensor.rank counts; 0 where the dialect has none */
 };
@@ -62,12 +64,19 @@ struct sl_target_spec {
     const char *experts;                 /* "te_grouped", "grouped", "local_experts" (or "local") */
     struct sl_parallel parallel;         /* Megatron targets; all 1 for HF */
     const int32_t *stage_layers;         /* layers per stage, stage = chunk * pp + pp rank; NULL: even */
+    bool dist;                           /* torch_dist: see below; parallel cuts nothing then */
+    bool indexed;                        /* torch_dist: layers are numbered in names, not stacked */
+    uint64_t chunk_bytes;                /* torch_dist: arrays are cut into chunks of about this, 0: 64 MiB */
     int64_t padded_vocab;                /* rows of the stored embedding (all ranks); 0: no padding */
     enum sl_dtype dtype;                 /* of floating weights; UNKNOWN: as the source's (given below) */
     const struct sl_layout *source;      /* its params, their dtypes, and which are absent; NULL: all
                                             params of the model, dtype as said or bf16 */
 };
-/* SL_USAGE when the parallel sizes do not divide what they cut: says what by what. */
+/* For torch_dist the tensors are chunks: several have one name, and global_shape and global_offset
+ * place each in the array of that name. All layers are in one array, and all experts of a layer;
+ * a chunk is of one layer and one expert, and larger ones are cut along the axis that tensor
+ * parallel ranks share, so that each rank reads little more than it needs.
+ * SL_USAGE when the parallel sizes do not divide what they cut: says what by what. */
 int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec,
                      struct sl_arena *arena, struct sl_layout *out, struct sl_error *err);
 

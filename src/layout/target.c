@@ -1,6 +1,6 @@
 /* target.c: the layout of a checkpoint to be written: the rules of a dialect, rank by
  * rank, make tensors, and the same maps that read them say what they hold. */
-#include "layout/rulebook.h"
+#include "layout/target.h"
 
 #include "base/dtype.h"
 #include "base/error.h"
@@ -10,18 +10,6 @@
 #include <string.h>
 
 #define NAME_ROOM 512
-
-struct target {
-    struct builder b;
-    const struct sl_target_spec *spec;
-    struct sl_tensor *tensors;           size_t count, room;    /* malloc'ed while it grows */
-    const char **label;                  size_t label_room;
-    bool has_ranks;
-    /* the rank and chunk whose turn it is */
-    struct sl_rank rank;
-    int32_t rank_index, chunk, first_layer, last_chunk;
-    bool mtp;                            /* the turn of the layers that predict further tokens */
-};
 
 /* ---- ranks and stages -------------------------------------------------------------- */
 
@@ -69,12 +57,21 @@ static bool word_fits(const char *rule, const char *wanted)
     return !rule || (wanted && !strcmp(rule, wanted));
 }
 
+/* What torch_dist calls a weight, and that it has experts in one array, see family.h ("dist"). */
+static bool dist_fits(const struct target *t, const struct sl_rule *rule)
+{
+    const char *spelling = rule->dist ? rule->dist : rule->alias || rule->experts ? "never" : rule->spec ? rule->spec : "both";
+    return !strcmp(spelling, "both") || word_fits(spelling, t->spec->spec);
+}
+
 static bool spec_fits(const struct target *t, const struct sl_rule *rule)
 {
     const char *experts = t->spec->experts;
+    if (t->spec->dist)
+        return dist_fits(t, rule);
     if (experts && !strcmp(experts, "local"))
         experts = "local_experts";
-    return word_fits(rule->spec, t->spec->spec) && word_fits(rule->experts, experts);
+    return !rule->alias && word_fits(rule->spec, t->spec->spec) && word_fits(rule->experts, experts);
 }
 
 static bool stage_fits(const struct target *t, const struct sl_rule *rule)
@@ -86,11 +83,11 @@ static bool stage_fits(const struct target *t, const struct sl_rule *rule)
 
 static bool applies(const struct target *t, const struct sl_rule *rule, int32_t layer)
 {
-    return !rule->alias && spec_fits(t, rule) && stage_fits(t, rule) && rulebook_when(&t->b.book, rule->when, layer);
+    return spec_fits(t, rule) && stage_fits(t, rule) && rulebook_when(&t->b.book, rule->when, layer);
 }
 
 /* Of several rules of one name (whole, or cut) the first that applies is written. */
-static bool is_written(const struct target *t, size_t row, int32_t layer)
+bool target_writes(const struct target *t, size_t row, int32_t layer)
 {
     const struct sl_rule *rules = t->b.book.rules;
     if (!applies(t, &rules[row], layer))
@@ -106,10 +103,8 @@ static bool is_held(const struct sl_layout *source, uint32_t param)
     return !source || source->param_first[param + 1] > source->param_first[param];
 }
 
-/* Takes the element type from the first weight of the map that the source has; false when it has
- * none. (A rank may hold only padding of it.) */
-static bool choose_dtype(const struct target *t, const struct sl_rule *rule, const struct sl_stored *stored,
-                         const struct sl_map_names *names, enum sl_dtype *dtype)
+bool target_dtype(const struct target *t, const struct sl_rule *rule, const struct sl_stored *stored,
+                  const struct sl_map_names *names, enum sl_dtype *dtype)
 {
     const struct sl_layout *source = t->spec->source;
     *dtype = rule->keep_dtype ? SL_F32 : t->spec->dtype ? t->spec->dtype : SL_BF16;
@@ -145,22 +140,24 @@ static int grow(struct target *t)
     return SL_OK;
 }
 
-static int add_tensor(struct target *t, const char *name, enum sl_dtype dtype, uint32_t ndim,
-                      const int64_t *shape, const char *label)
+int target_add(struct target *t, const char *name, enum sl_dtype dtype, uint32_t ndim, const int64_t *lo,
+               const int64_t *hi, const int64_t *whole, const char *label)
 {
     struct sl_arena *arena = t->b.book.arena;
-    int64_t *numbers = SL_ARENA_NEW(arena, int64_t, 3 * (uint64_t)ndim);
+    int64_t *numbers = SL_ARENA_NEW(arena, int64_t, 4 * (uint64_t)ndim), step = 1;
     const char *copy = sl_arena_str(arena, name);
     if (!numbers || !copy || grow(t))
         return sl_fail_memory(t->b.err, strlen(name));
     struct sl_tensor *x = &t->tensors[t->count];
-    int64_t step = 1;
+    int64_t *shape = numbers, *stride = numbers + ndim, *begin = stride + ndim, *all = begin + ndim;
     for (uint32_t a = ndim; a-- > 0; step *= shape[a]) {
-        numbers[a] = shape[a];
-        numbers[ndim + a] = step;
+        begin[a] = whole ? lo[a] : 0;
+        shape[a] = hi[a] - begin[a];
+        all[a] = whole ? whole[a] : hi[a];
+        stride[a] = step;
     }
-    *x = (struct sl_tensor){ .name = copy, .path = copy, .dtype = dtype, .ndim = ndim, .shape = numbers,
-                             .stride = numbers + ndim, .global_shape = numbers, .global_offset = numbers + 2 * ndim,
+    *x = (struct sl_tensor){ .name = copy, .path = copy, .dtype = dtype, .ndim = ndim, .shape = shape,
+                             .stride = stride, .global_shape = all, .global_offset = begin,
                              .count = (uint64_t)step, .bytes = (uint64_t)step * sl_dtype_size(dtype),
                              .storage = -1, .file = -1, .rank = t->rank_index, .chunk = t->chunk };
     x->storage_bytes = x->bytes;
@@ -178,7 +175,7 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
     int64_t lo[SL_AXES], hi[SL_AXES], shape[SL_AXES];
     uint32_t ndim;
     int32_t parts;
-    if (rule->mtp != t->mtp || !is_written(t, row, layer))
+    if (rule->mtp != t->mtp || !target_writes(t, row, layer))
         return SL_OK;
     int rc = rulebook_map(b, rule, &stored, t->b.err);
     if (rc)
@@ -194,13 +191,13 @@ static int visit_rule(void *arg, size_t row, int32_t local_layer, int32_t local_
         .expert = local_expert >= 0 ? first_expert + local_expert : strstr(rule->map, "expert") ? first_expert : -1,
         .tensor = (uint32_t)t->count, .op = rulebook_op(b, rule, layer) };
     enum sl_dtype dtype;
-    if (!choose_dtype(t, rule, stored, &names, &dtype))
+    if (!target_dtype(t, rule, stored, &names, &dtype))
         return SL_OK;                            /* an optional weight that the source lacks */
     if ((rc = sl_stored_slices(stored, lo, hi, &names, &t->b.slices, t->b.err)))
         return rc;
     char name[NAME_ROOM];
     sl_rule_name(rule->name, local_layer, local_expert, name, sizeof name);
-    return add_tensor(t, name, dtype, ndim, shape, rule->label);
+    return target_add(t, name, dtype, ndim, NULL, shape, NULL, rule->label);
 }
 
 static const char *rule_name(const void *rows, size_t row)
@@ -256,22 +253,24 @@ static int visit_ranks(struct target *t)
 int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec,
                      struct sl_arena *arena, struct sl_layout *out, struct sl_error *err)
 {
-    struct target t = { .b = { .layout = out, .err = err }, .spec = spec,
-                        .has_ranks = spec->dialect != SL_DIALECT_HF };
+    static const struct sl_parallel whole = { 1, 1, 1, 1, 1 };
+    struct target t = { .b = { .layout = out, .err = err }, .spec = spec, .rank_index = -1,
+                        .has_ranks = spec->dialect != SL_DIALECT_HF && !spec->dist };
     const int64_t padded = spec->padded_vocab > 0 ? spec->padded_vocab : m->vocab > 0 ? m->vocab : m->padded_vocab;
     *out = (struct sl_layout){ 0 };
-    int rc = rulebook_make(&t.b.book, m, spec->dialect, &spec->parallel, padded, arena, err);
+    int rc = rulebook_make(&t.b.book, m, spec->dialect, spec->dist ? &whole : &spec->parallel, padded, arena, err);
     if (rc)
         return rc;
     t.last_chunk = t.b.book.parallel.vpp - 1;
-    rc = check_stages(&t);
+    if (!spec->dist)
+        rc = check_stages(&t);
     if (!rc)
         rc = builder_params(&t.b);
     if (!rc && spec->source && spec->source->param_count != out->param_count)
         rc = sl_fail(err, SL_UNSUPPORTED, "", "the source has %zu weights, the target's model %zu",
                      spec->source->param_count, out->param_count);
     if (!rc)
-        rc = visit_ranks(&t);
+        rc = spec->dist ? target_dist(&t) : visit_ranks(&t);
     if (!rc) {
         out->tensors = sl_arena_copy(arena, t.tensors, t.count * sizeof *t.tensors);
         out->rule = sl_arena_copy(arena, t.label, t.count * sizeof *t.label);

@@ -36,6 +36,16 @@ const struct sl_value *sl_model_extra_state(const char *spec)
     return sl_value_get(table_get("extra_state"), spec);
 }
 
+const struct sl_value *sl_model_dist_objects(const char *spec)
+{
+    return sl_value_get(table_get("dist_objects"), spec);
+}
+
+const struct sl_value *sl_model_content_metadata(void)
+{
+    return table_get("content_metadata");
+}
+
 /* ---- one value ----------------------------------------------------------------- */
 
 struct building {
@@ -82,7 +92,7 @@ static const struct sl_value *run_value(const struct building *b, const char *na
         { "zero", true, 0 }, { "one", true, 1 }, { "none", false, 0 },
     };
     const struct { const char *name; bool value; } truths[] = {
-        { "yes", true }, { "no", false }, { "bf16", r->dtype == SL_BF16 }, { "fp16", r->dtype == SL_F16 },
+        { "yes", true }, { "no", false }, { "dist", r->dist }, { "bf16", r->dtype == SL_BF16 }, { "fp16", r->dtype == SL_F16 },
         { "grouped_gemm", b->m->moe && r->experts && strstr(r->experts, "grouped") },
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
@@ -94,7 +104,7 @@ static const struct sl_value *run_value(const struct building *b, const char *na
     if (!strcmp(name, "dtype"))
         return dtype_value(b->arena, r->dtype);
     if (!strcmp(name, "ckpt_format"))
-        return sl_value_new_str(b->arena, "torch");
+        return sl_value_new_str(b->arena, r->dist ? "torch_dist" : "torch");
     if (!strcmp(name, "transformer_impl"))
         return sl_value_new_str(b->arena, !strcmp(r->spec, "te") ? "transformer_engine" : "local");
     if (!strcmp(name, "pp_layout") && r->pp_layout)

@@ -13,6 +13,7 @@ struct sl_megatron_run {
     struct sl_parallel parallel;
     int64_t vocab;                       /* true one; -1 unknown: the attribute is None */
     int64_t padded_vocab, vocab_divisor;
+    bool dist;                           /* torch_dist, not mp_rank folders */
     enum sl_dtype dtype;                 /* of most weights */
     int64_t iteration;
     const char *pp_layout;               /* pipeline_model_parallel_layout, NULL when even */
@@ -28,5 +29,10 @@ int sl_model_megatron_args(const struct sl_model *m, const struct sl_value *sour
 
 /* Names of modules (with {layer}) that have an _extra_state entry under a spelling. */
 const struct sl_value *sl_model_extra_state(const char *spec);
+/* What has one in a torch_dist checkpoint: a name, or {"module": name, "beside": name of a module that
+ * has weights}. */
+const struct sl_value *sl_model_dist_objects(const char *spec);
+/* The content_metadata of a torch_dist checkpoint. */
+const struct sl_value *sl_model_content_metadata(void);
 
 #endif

@@ -213,24 +213,24 @@ static int read_stage(const struct loader *l, struct place at, const struct sl_v
     return bad;
 }
 
-static int read_spec(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
+/* A member that is one of a few words; *out stays NULL without it. */
+static int word_member(const struct loader *l, struct place at, const struct sl_value *row, const char *key,
+                       const char *const *words, size_t count, const char **out)
 {
-    static const char *const words[] = {"te", "local"};
     size_t which;
-    const int code = text_member(l, at, row, "spec", &r->spec);
-    if (code || !r->spec)
-        return code;
-    return one_of(l, at, "spec", r->spec, words, 2, &which);
+    const int code = text_member(l, at, row, key, out);
+    return code || !*out ? code : one_of(l, at, key, *out, words, count, &which);
 }
 
-static int read_experts(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
+/* For which targets it is written. */
+static int read_targets(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
 {
-    static const char *const words[] = {"te_grouped", "grouped", "local_experts", "block_ffn"};
-    size_t which;
-    const int code = text_member(l, at, row, "experts", &r->experts);
-    if (code || !r->experts)
-        return code;
-    return one_of(l, at, "experts", r->experts, words, sizeof words / sizeof *words, &which);
+    static const char *const spec[] = {"te", "local"};
+    static const char *const experts[] = {"te_grouped", "grouped", "local_experts", "block_ffn"};
+    static const char *const dist[] = {"te", "local", "both", "never"};
+    int code = word_member(l, at, row, "spec", spec, sizeof spec / sizeof *spec, &r->spec);
+    code = code ? code : word_member(l, at, row, "experts", experts, sizeof experts / sizeof *experts, &r->experts);
+    return code ? code : word_member(l, at, row, "dist", dist, sizeof dist / sizeof *dist, &r->dist);
 }
 
 /* "add": -1, "add_when": "norm_1p" */
@@ -249,9 +249,8 @@ static int read_add(const struct loader *l, struct place at, const struct sl_val
 
 static int read_rule(const struct loader *l, struct place at, const struct sl_value *row, struct sl_rule *r)
 {
-    static const char *const known[] = {"name", "map", "cut", "stage", "when", "spec", "experts", "optional",
-                                        "alias",
-                                        "aliases", "keep_dtype", "add", "add_when", "label", NULL};
+    static const char *const known[] = {"name", "map", "cut", "stage", "when", "spec", "experts", "dist", "optional",
+                                        "alias", "aliases", "keep_dtype", "add", "add_when", "label", NULL};
     if (row->kind != SL_VALUE_DICT)
         return refuse(l, at, "an object is expected");
     int code = text_member(l, at, row, "name", &r->name);
@@ -263,8 +262,7 @@ static int read_rule(const struct loader *l, struct place at, const struct sl_va
     code = code ? code : read_cut(l, at, row, r);
     code = code ? code : read_stage(l, at, row, r);
     code = code ? code : when_member(l, at, row, "when", &r->when);
-    code = code ? code : read_spec(l, at, row, r);
-    code = code ? code : read_experts(l, at, row, r);
+    code = code ? code : read_targets(l, at, row, r);
     code = code ? code : bool_member(l, at, row, "optional", &r->optional);
     code = code ? code : bool_member(l, at, row, "keep_dtype", &r->keep_dtype);
     code = code ? code : bool_member(l, at, row, "alias", &r->alias);
@@ -306,6 +304,7 @@ static int read_dialect(const struct loader *l, const char *section, const struc
             struct sl_rule *alias = &rules[(*count)++];
             *alias = *rule;
             alias->alias = true;
+            alias->dist = NULL;
             alias->name = sl_value_str(aliases->items[k]);
             if (!alias->name)
                 return refuse(l, (struct place){section, i, rule->name}, "\"aliases\" must be texts");

@@ -57,6 +57,9 @@
  *   spec   "te" or "local": only when that spelling is wanted (targets) or met
  *   experts  the same for how experts are stored: "te_grouped" (weightN), "grouped"
  *          (weight1, weight2 of all local experts), "local_experts", "block_ffn"
+ *   dist   "te", "local", "both" or "never": for which spelling it is written to a torch_dist
+ *          checkpoint, where names are not always those of the modules; absent: as "spec" says,
+ *          but never for alias rules and for those with "experts", which are stored otherwise there
  *   optional  true: absent in a source is no error
  *   keep_dtype  true: written in the source's element type whatever --dtype says
  *   alias  true: met in sources, never written to a target
@@ -97,6 +100,7 @@ struct sl_rule {
     const char *when;          /* NULL: always */
     const char *spec;          /* "te", "local", NULL: both */
     const char *experts;       /* "te_grouped", "grouped", .., NULL: all */
+    const char *dist;          /* "te", "local", "both", "never", NULL: see above */
     bool optional;
     bool keep_dtype;           /* --dtype does not concern it */
     bool alias;                /* met in sources, never written */

@@ -19,7 +19,29 @@ int plan_hf_extras(struct sl_conversion *p, const struct sl_want *want, struct s
  * Megatron checkpoint, with the tracker. */
 int plan_torch_state_dict(struct sl_conversion *p, size_t file, struct sl_error *err);
 int plan_megatron_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
+/* dist.c: all targets, which are chunks, as a torch_dist checkpoint, with its .metadata. */
+int plan_dist_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
+/* Does Megatron number the layers of this model in names, instead of stacking them? */
+bool plan_dist_is_indexed(const struct sl_model *m);
 int plan_add_extra(struct sl_conversion *p, const struct sl_out_extra *extra, struct sl_error *err);
+
+/* saving.c */
+
+/* What the checkpoint that is written is called and made of. */
+struct saving {
+    struct sl_conversion *p;
+    const struct sl_want *want;
+    const struct sl_value *args;
+    int64_t iteration;
+    bool release;
+    const char *folder;                  /* "iter_0000500", "release" */
+    struct sl_error *err;
+};
+/* Fills in folder, iteration and args; p, want and err are given. */
+int saving_begin(struct saving *s);
+/* The members of the top dict that stand beside the weights. */
+void saving_pickle_common(struct sl_pickler *k, const struct saving *s);
+int saving_add_tracker(struct saving *s);
 
 /* left.c: what the target does not get, and what should be known about it. */
 int plan_left_out(struct sl_conversion *p, struct sl_error *err);

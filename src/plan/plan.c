@@ -88,6 +88,8 @@ static int lay_out(struct making *m)
     spec.dialect = m->want->dialect;
     spec.dtype = m->want->dtype;
     spec.source = &p->source;
+    spec.dist = m->want->out == SL_OUT_DIST;
+    spec.indexed = plan_dist_is_indexed(p->model);
     if (spec.dialect == SL_DIALECT_HF)
         spec.parallel = (struct sl_parallel){ 1, 1, 1, 1, 1 };
     int rc = sl_layout_source(p->model, p->ckpt, &p->arena, &p->source, m->err);
@@ -145,6 +147,8 @@ static int write_out(struct making *m)
     struct sl_conversion *p = m->p;
     if (m->want->out == SL_OUT_MEGATRON)
         return plan_megatron_files(p, m->want, m->err);
+    if (m->want->out == SL_OUT_DIST)
+        return plan_dist_files(p, m->want, m->err);
     p->single_file = m->want->out == SL_OUT_PT;
     const int rc = plan_hf_files(p, m->want, m->err);
     return rc || p->single_file ? rc : plan_hf_extras(p, m->want, m->err);

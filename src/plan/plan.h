@@ -33,6 +33,9 @@ struct sl_out_file {
     const struct sl_torch_layout *torch; /* a torch file: its records; NULL for safetensors */
     const uint32_t *storage_target;      /* a torch file: target tensor of each storage */
 };
+/* A file within a file: a torch file of one tensor, as torch_dist has them one after another.
+ * Its records follow from the tensor: sl_torch_layout_tensor. */
+struct sl_out_item { uint64_t begin, len; };
 struct sl_out_extra {                    /* small file: text, or a copy of `from` */
     const char *name; const char *from; const void *bytes; uint64_t len;
 };
@@ -48,6 +51,7 @@ struct sl_conversion {
     struct sl_copy *copies;              size_t copy_count;    /* by target, then target_base; owned */
     size_t *target_first;                /* target_count + 1; owned */
     struct sl_out_file *files;           size_t file_count;
+    const struct sl_out_item *items;     /* torch_dist: by target; NULL */
     struct sl_out_extra *extras;         size_t extra_count;
     struct sl_plan_left *left_out;       size_t left_out_count;
     struct sl_problems notes;
@@ -65,9 +69,10 @@ struct sl_want {                         /* a checked form of struct sl_plan_opt
     const char *hf_config;
     struct sl_target_spec spec;
     bool pad_last;
-    enum sl_out { SL_OUT_SAFETENSORS, SL_OUT_BIN, SL_OUT_PT, SL_OUT_MEGATRON } out;
+    enum sl_out { SL_OUT_SAFETENSORS, SL_OUT_BIN, SL_OUT_PT, SL_OUT_MEGATRON, SL_OUT_DIST } out;
     int64_t iteration;                   /* Megatron: -1: the source's, else release */
     bool release;
+    int32_t dist_files;                  /* torch_dist: .distcp files, 0: by size */
     int64_t vocab_divisor;               /* Megatron: make_vocab_size_divisible_by */
 };
 

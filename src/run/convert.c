@@ -155,6 +155,8 @@ static int copy_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct
         sl_worker_begin(w, SL_PHASE_COPY, t->name, t->bytes);
         code = write_tensor(r, v, w, target, &file, err);
     }
+    if (!code && v->p->items && !v->target.committed)
+        code = outfile_write_item(v, target, &file, err);
     code = outfile_give(v, file_index, code, err);
     if (!code)
         atomic_fetch_add(&v->written, 1);
@@ -382,7 +384,7 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
         largest = sl_max_u64(largest, p->targets[i].bytes);
     code = make_results(r, p, err);
     for (size_t i = 0; i < p->file_count && !code && !v->crc; i++)
-        if (p->files[i].torch && !(v->crc = SL_ARENA_NEW(&r->arena, uint32_t, p->target_count)))
+        if ((p->files[i].torch || p->items) && !(v->crc = SL_ARENA_NEW(&r->arena, uint32_t, p->target_count)))
             code = sl_fail_memory(err, p->target_count * sizeof *v->crc);
     if (!code)
         code = sl_run_buffers(r, largest, err);

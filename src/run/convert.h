@@ -29,7 +29,7 @@ struct convert {
     pthread_mutex_t files_lock;
     atomic_uint_least64_t written;             /* tensors written or found whole */
     struct sl_tell tell;
-    uint32_t *crc;                             /* CRC-32 by target tensor, for torch files; NULL */
+    uint32_t *crc;                             /* CRC-32 by target tensor, for torch files and items; NULL */
 };
 
 /* outfile.c. make_files only names them; each is then made by outfile_make. */
@@ -46,6 +46,10 @@ int outfile_sync(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_er
 /* The directory of a torch file: pieces in the arena. */
 int outfile_tail(const struct convert *v, size_t i, struct sl_arena *arena, struct sl_torch_piece **tail,
                  uint32_t *count, struct sl_error *err);
+/* The records around the elements of one item (torch_dist), whose CRC is known: as pieces of its file. */
+int outfile_item(const struct convert *v, uint32_t target, struct sl_arena *arena, struct sl_torch_piece **pieces,
+                 uint32_t *count, struct sl_error *err);
+int outfile_write_item(const struct convert *v, uint32_t target, const struct sl_file *file, struct sl_error *err);
 int make_folder_of(const char *path, struct sl_error *err);
 
 /* Elements of t that go through a buffer at a time: whole rows, where they are not long. */

@@ -116,30 +116,6 @@ static int checksum_tensor(struct sl_run *r, struct convert *v, struct sl_worker
     return SL_OK;
 }
 
-static int verify_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
-{
-    struct convert *v = r->job;
-    const uint32_t target = v->order[i];
-    const struct sl_tensor *t = &v->p->targets[target];
-    const size_t file_index = (size_t)t->file;
-    struct sl_file file;
-    int code = outfile_take(v, file_index, &file, err);
-    if (code)
-        return code;
-    sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
-    code = r->options.verify == SL_VERIFY_REREAD ? compare_tensor(r, v, w, target, &file, err)
-                                                 : checksum_tensor(r, v, w, target, &file, err);
-    if (!code) {
-        struct sl_result result = *sl_run_result_at(r, target);
-        result.status = SL_RESULT_VERIFIED;
-        code = sl_run_publish(r, w, target, &result, err);
-        atomic_fetch_add(&r->verified, 1);
-    }
-    code = outfile_give(v, file_index, code, err);
-    sl_worker_end(r, w);
-    return code;
-}
-
 /* Bytes that are no tensor's: headers and records. */
 static int compare_bytes(struct sl_worker *w, const struct sl_file *file, uint64_t offset, const void *bytes, uint64_t len,
                          struct sl_error *err)
@@ -164,6 +140,45 @@ static int compare_records(struct sl_worker *w, const struct sl_file *file, cons
     int code = SL_OK;
     for (uint32_t i = 0; i < count && !code; i++)
         code = compare_bytes(w, file, pieces[i].offset, pieces[i].bytes, pieces[i].len, err);
+    return code;
+}
+
+/* What stands around the elements of an item. */
+static int compare_item(struct convert *v, struct sl_worker *w, uint32_t target, const struct sl_file *file, struct sl_error *err)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_torch_piece *pieces = NULL;
+    uint32_t count = 0;
+    int code = outfile_item(v, target, &arena, &pieces, &count, err);
+    if (!code)
+        code = compare_records(w, file, pieces, count, err);
+    sl_arena_free(&arena);
+    return code;
+}
+
+static int verify_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct convert *v = r->job;
+    const uint32_t target = v->order[i];
+    const struct sl_tensor *t = &v->p->targets[target];
+    const size_t file_index = (size_t)t->file;
+    struct sl_file file;
+    int code = outfile_take(v, file_index, &file, err);
+    if (code)
+        return code;
+    sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
+    code = r->options.verify == SL_VERIFY_REREAD ? compare_tensor(r, v, w, target, &file, err)
+                                                 : checksum_tensor(r, v, w, target, &file, err);
+    if (!code && v->p->items)
+        code = compare_item(v, w, target, &file, err);
+    if (!code) {
+        struct sl_result result = *sl_run_result_at(r, target);
+        result.status = SL_RESULT_VERIFIED;
+        code = sl_run_publish(r, w, target, &result, err);
+        atomic_fetch_add(&r->verified, 1);
+    }
+    code = outfile_give(v, file_index, code, err);
+    sl_worker_end(r, w);
     return code;
 }
 
