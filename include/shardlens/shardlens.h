@@ -230,6 +230,8 @@ struct sl_plan_target {
     const char *name;
     enum sl_dtype dtype, source_dtype;
     uint32_t ndim; const int64_t *shape;
+    const int64_t *whole, *at;           /* a chunk (torch_dist): shape of the array of that name, and where in it
+                                            the chunk begins; NULL: it is all of it */
     uint64_t bytes;
     int32_t file;                        /* index into files */
     uint64_t offset;                     /* of its bytes in that file */

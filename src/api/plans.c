@@ -344,8 +344,10 @@ static int targets_fill(struct sl_plan *plan, struct sl_error *err)
         const struct sl_tensor *t = &p->targets[i];
         const size_t first = p->target_first[i], count = p->target_first[i + 1] - first;
         const uint32_t source = count ? p->copies[first].source : UINT32_MAX;
+        const bool chunk = t->ndim && t->global_shape && memcmp(t->global_shape, t->shape, t->ndim * sizeof *t->shape);
         plan->targets[i] = (struct sl_plan_target){
             .name = t->name, .dtype = t->dtype, .ndim = t->ndim, .shape = t->shape, .bytes = t->bytes, .file = t->file,
+            .whole = chunk ? t->global_shape : NULL, .at = chunk ? t->global_offset : NULL,
             .source_dtype = source == UINT32_MAX ? t->dtype : p->source.tensors[source].dtype, .offset = t->offset,
             .rule = rule_text(plan, i), .piece_count = count };
     }

@@ -91,15 +91,26 @@ static void plan_summary(struct sl_buf *b, const struct sl_plan_info *info)
     sl_buf_printf(b, "\nrun it    %s\n", info->command);
 }
 
+/* "name  bf16 [1, 96, 32] at [3, 0, 0] of [4, 96, 32]  6.1 KB  FILE at 10432  (rule)" */
+static void target_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_plan_target *t)
+{
+    char shape[128], size[32];
+    sl_buf_printf(b, "%s  %s %s", t->name, sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape));
+    if (t->whole) {
+        sl_buf_printf(b, " at %s", sl_text_shape(t->at, t->ndim, shape, sizeof shape));
+        sl_buf_printf(b, " of %s", sl_text_shape(t->whole, t->ndim, shape, sizeof shape));
+    }
+    sl_buf_printf(b, "  %s  %s at %llu  (%s)\n", sl_text_bytes(t->bytes, size, sizeof size), t->file >= 0 ? info->files[t->file].name : "",
+                  (unsigned long long)t->offset, t->rule);
+}
+
 static void plan_text(struct sl_buf *b, const struct sl_checkpoint *ck, const struct sl_plan *plan)
 {
     const struct sl_plan_info *info = sl_plan_info(plan);
     for (size_t i = 0; i < info->target_count; i++) {
         const struct sl_plan_target *t = sl_plan_target(plan, i);
-        char shape[128], size[32];
         size_t count;
-        sl_buf_printf(b, "%s  %s %s  %s  %s  (%s)\n", t->name, sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape),
-                      sl_text_bytes(t->bytes, size, sizeof size), t->file >= 0 ? info->files[t->file].name : "", t->rule);
+        target_text(b, info, t);
         struct sl_piece_info *pieces = pieces_of(plan, i, &count);
         for (size_t k = 0; pieces && k < count; k++)
             piece_text(b, ck, &pieces[k]);
@@ -133,6 +144,15 @@ static void piece_json(struct sl_json *j, const struct sl_piece_info *p)
     sl_json_object_end(j);
 }
 
+static void chunk_json(struct sl_json *j, const struct sl_plan_target *t)
+{
+    sl_json_key(j, "chunk");
+    sl_json_object(j);
+    shape_json(j, "at", t->at, t->ndim);
+    shape_json(j, "of", t->whole, t->ndim);
+    sl_json_object_end(j);
+}
+
 static void targets_json(struct sl_json *j, const struct sl_plan *plan, const struct sl_plan_info *info)
 {
     sl_json_key(j, "targets");
@@ -144,6 +164,8 @@ static void targets_json(struct sl_json *j, const struct sl_plan *plan, const st
         sl_json_kstr(j, "name", t->name);
         sl_json_kstr(j, "dtype", sl_dtype_label(t->dtype));
         shape_json(j, "shape", t->shape, t->ndim);
+        if (t->whole)
+            chunk_json(j, t);
         sl_json_kuint(j, "bytes", t->bytes);
         sl_json_kstr(j, "file", t->file >= 0 ? info->files[t->file].name : NULL);
         sl_json_kuint(j, "offset", t->offset);

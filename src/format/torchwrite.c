@@ -367,19 +367,62 @@ int sl_torch_layout_tensor(enum sl_dtype dtype, const int64_t *shape, uint32_t n
     return sl_torch_layout(pickle, len, size, 1, arena, out, err);
 }
 
+/* Joins pieces that follow one another; they are few. */
+static int join_pieces(struct sl_torch_piece *pieces, uint32_t *count, struct sl_arena *arena, struct sl_error *err)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 1; i < *count; i++)
+        for (uint32_t k = i; k > 0 && pieces[k - 1].offset > pieces[k].offset; k--) {
+            const struct sl_torch_piece other = pieces[k];
+            pieces[k] = pieces[k - 1];
+            pieces[k - 1] = other;
+        }
+    for (uint32_t i = 1; i < *count; i++) {
+        struct sl_torch_piece *last = &pieces[kept];
+        if (last->offset + last->len != pieces[i].offset) {
+            pieces[++kept] = pieces[i];
+            continue;
+        }
+        char *both = sl_arena_new(arena, last->len + pieces[i].len, 1);
+        if (!both)
+            return sl_fail_memory(err, last->len + pieces[i].len);
+        memcpy(both, last->bytes, (size_t)last->len);
+        memcpy(both + last->len, pieces[i].bytes, (size_t)pieces[i].len);
+        last->bytes = both;
+        last->len += pieces[i].len;
+    }
+    *count = kept + 1;
+    return SL_OK;
+}
+
+int sl_torch_around(const struct sl_torch_layout *layout, const uint32_t *storage_crc, struct sl_arena *arena,
+                    struct sl_torch_piece **pieces, uint32_t *count, struct sl_error *err)
+{
+    struct sl_torch_piece *tail;
+    uint32_t tails;
+    const int rc = sl_torch_tail(layout, storage_crc, arena, &tail, &tails, err);
+    if (rc)
+        return rc;
+    *count = layout->piece_count + tails;
+    *pieces = SL_ARENA_NEW(arena, struct sl_torch_piece, *count);
+    if (!*pieces)
+        return sl_fail_memory(err, *count * sizeof **pieces);
+    memcpy(*pieces, layout->pieces, layout->piece_count * sizeof **pieces);
+    memcpy(*pieces + layout->piece_count, tail, tails * sizeof **pieces);
+    return join_pieces(*pieces, count, arena, err);
+}
+
 int sl_torch_file_of(const void *pickle, uint64_t pickle_len, struct sl_buf *file, struct sl_error *err)
 {
     struct sl_arena arena = {0};
     struct sl_torch_layout layout;
-    struct sl_torch_piece *tail;
-    uint32_t tails = 0;
+    struct sl_torch_piece *piece;
+    uint32_t count;
     int rc = sl_torch_layout(pickle, pickle_len, NULL, 0, &arena, &layout, err);
     if (!rc)
-        rc = sl_torch_tail(&layout, NULL, &arena, &tail, &tails, err);
-    for (uint32_t i = 0; i < layout.piece_count && !rc; i++)    /* without storages nothing lies between */
-        sl_buf_add(file, layout.pieces[i].bytes, (size_t)layout.pieces[i].len);
-    for (uint32_t i = 0; i < tails && !rc; i++)
-        sl_buf_add(file, tail[i].bytes, (size_t)tail[i].len);
+        rc = sl_torch_around(&layout, NULL, &arena, &piece, &count, err);
+    if (!rc)
+        sl_buf_add(file, piece->bytes, (size_t)piece->len);    /* without storages it is one */
     if (!rc && file->failed)
         rc = sl_fail_memory(err, layout.file_size);
     sl_arena_free(&arena);

@@ -92,6 +92,9 @@ int sl_torch_layout(const void *pickle, uint64_t pickle_len, const uint64_t *sto
  * pickle goes to the arena too. */
 int sl_torch_layout_tensor(enum sl_dtype dtype, const int64_t *shape, uint32_t ndim, uint64_t bytes,
                            struct sl_arena *arena, struct sl_torch_layout *out, struct sl_error *err);
+/* All bytes of a file of few records but its storages, in order, pieces that touch joined. */
+int sl_torch_around(const struct sl_torch_layout *layout, const uint32_t *storage_crc, struct sl_arena *arena,
+                    struct sl_torch_piece **pieces, uint32_t *count, struct sl_error *err);
 /* A whole file without storages, appended to *file. */
 int sl_torch_file_of(const void *pickle, uint64_t pickle_len, struct sl_buf *file, struct sl_error *err);
 /* Data descriptors and the directory, given each storage's CRC-32: appended as

@@ -183,24 +183,13 @@ int outfile_item(const struct convert *v, uint32_t target, struct sl_arena *aren
                  uint32_t *count, struct sl_error *err)
 {
     const struct sl_tensor *t = &v->p->targets[target];
-    const struct sl_out_item *item = &v->p->items[target];
     struct sl_torch_layout layout;
-    struct sl_torch_piece *tail = NULL;
-    uint32_t tails = 0;
     int code = sl_torch_layout_tensor(t->dtype, t->shape, t->ndim, t->bytes, arena, &layout, err);
     if (!code)
-        code = sl_torch_tail(&layout, &v->crc[target], arena, &tail, &tails, err);
-    if (code)
-        return code;
-    *pieces = SL_ARENA_NEW(arena, struct sl_torch_piece, layout.piece_count + tails);
-    if (!*pieces)
-        return sl_fail_memory(err, sizeof **pieces);
-    *count = layout.piece_count + tails;
-    for (uint32_t i = 0; i < *count; i++) {
-        (*pieces)[i] = i < layout.piece_count ? layout.pieces[i] : tail[i - layout.piece_count];
-        (*pieces)[i].offset += item->begin;
-    }
-    return SL_OK;
+        code = sl_torch_around(&layout, &v->crc[target], arena, pieces, count, err);
+    for (uint32_t i = 0; i < *count && !code; i++)
+        (*pieces)[i].offset += v->p->items[target].begin;
+    return code;
 }
 
 int outfile_write_item(const struct convert *v, uint32_t target, const struct sl_file *file, struct sl_error *err)

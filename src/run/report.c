@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *sl_run_status_text(enum sl_result_status status)
 {
@@ -20,13 +21,25 @@ const char *sl_run_status_text(enum sl_result_status status)
     return (unsigned)status < sizeof names / sizeof *names ? names[status] : "unknown";
 }
 
-static void write_shape(struct sl_json *j, const int64_t *shape, uint32_t ndim)
+static void write_numbers(struct sl_json *j, const char *key, const int64_t *numbers, uint32_t count)
 {
-    sl_json_key(j, "shape");
+    sl_json_key(j, key);
     sl_json_array(j);
-    for (uint32_t a = 0; a < ndim; a++)
-        sl_json_int(j, shape[a]);
+    for (uint32_t a = 0; a < count; a++)
+        sl_json_int(j, numbers[a]);
     sl_json_array_end(j);
+}
+
+/* Of a target that is a part of an array: where in it. */
+static void write_chunk(struct sl_json *j, const struct sl_tensor *t)
+{
+    if (!t->ndim || !t->global_shape || !memcmp(t->global_shape, t->shape, t->ndim * sizeof *t->shape))
+        return;
+    sl_json_key(j, "chunk");
+    sl_json_object(j);
+    write_numbers(j, "at", t->global_offset, t->ndim);
+    write_numbers(j, "of", t->global_shape, t->ndim);
+    sl_json_object_end(j);
 }
 
 static int by_number(const void *a, const void *b)
@@ -69,7 +82,8 @@ static void write_target(struct sl_json *j, const struct sl_conversion *p, size_
     sl_json_object(j);
     sl_json_kstr(j, "name", t->name);
     sl_json_kstr(j, "dtype", sl_dtype_name(t->dtype));
-    write_shape(j, t->shape, t->ndim);
+    write_numbers(j, "shape", t->shape, t->ndim);
+    write_chunk(j, &p->targets[i]);
     sl_json_kstr(j, "file", t->file);
     sl_json_kuint(j, "bytes", t->bytes);
     sl_json_kstr(j, "checksum", known ? sum : NULL);
@@ -160,7 +174,7 @@ int sl_report_verify(const struct sl_run *r, struct sl_buf *out)
         sl_json_object(&j);
         sl_json_kstr(&j, "name", p->name);
         sl_json_kstr(&j, "dtype", sl_dtype_name(p->dtype));
-        write_shape(&j, p->shape, p->ndim);
+        write_numbers(&j, "shape", p->shape, p->ndim);
         sl_json_kstr(&j, "status", sl_run_status_text(p->status));
         sl_json_kuint(&j, "different", p->different);
         sl_json_key(&j, "first_different");

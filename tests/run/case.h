@@ -11,6 +11,8 @@
 #define CASE_FOLDER 0     /* two safetensors files */
 #define CASE_FILE   1     /* one */
 #define CASE_TORCH  2     /* the second file is a torch file */
+#define CASE_DIST   3     /* both files hold torch files of one tensor each, as torch_dist */
+#define CASE_KINDS  4
 
 #define CASE_SOURCES 8
 #define CASE_TARGETS 9
@@ -29,6 +31,7 @@ struct conversion_case {
     struct sl_out_file files[2];
     struct sl_buf whole[2];                 /* what each file must hold */
     struct sl_out_extra extras[2];
+    struct sl_out_item items[CASE_TARGETS];
     struct sl_conversion plan;
 };
 
@@ -141,6 +144,39 @@ static inline void case_torch(struct conversion_case *k, size_t f, size_t first,
     free(whole);
 }
 
+/* Items from multiples of 64 on, zeros between them; the first file begins with other things. */
+static inline void case_items(struct conversion_case *k, size_t f, size_t first, size_t end)
+{
+    struct sl_buf *whole = &k->whole[f];
+    sl_buf_clear(whole);
+    if (!f)
+        sl_buf_str(whole, "objects before the first tensor");
+    const size_t head = whole->len;
+    for (size_t i = first; i < end; i++) {
+        const struct made *m = &k->targets[i];
+        struct sl_tensor *t = &k->tensors[i];
+        struct sl_torch_layout layout;
+        struct sl_torch_piece *piece;
+        uint32_t count, crc = (uint32_t)crc32(0, m->data, (uInt)made_bytes(m));
+        assert_int_equal(sl_torch_layout_tensor(m->dtype, m->shape, m->ndim, t->bytes, &k->plan.arena, &layout, NULL), 0);
+        assert_int_equal(sl_torch_around(&layout, &crc, &k->plan.arena, &piece, &count, NULL), 0);
+        while (whole->len % 64)
+            sl_buf_char(whole, '\0');
+        k->items[i] = (struct sl_out_item){ .begin = whole->len, .len = layout.file_size };
+        t->offset = whole->len + layout.storage_offset[0];
+        for (uint32_t n = 0; n < count; n++) {
+            sl_buf_add(whole, piece[n].bytes, (size_t)piece[n].len);
+            if (n == 0 && count > 1)
+                sl_buf_add(whole, m->data, (size_t)t->bytes);
+        }
+        assert_int_equal(whole->len, k->items[i].begin + layout.file_size);
+    }
+    k->files[f] = (struct sl_out_file){ .name = f ? "iter_1/__1_0.distcp" : "iter_1/__0_0.distcp", .tensors = end - first,
+                                        .head = sl_arena_copy(&k->plan.arena, whole->data, head), .head_len = head,
+                                        .size = whole->len };
+    k->plan.items = k->items;
+}
+
 /* Targets 0..4 go to the first file, the others to the second; all to one for one file. */
 static inline void case_files(struct conversion_case *k, int kind)
 {
@@ -172,6 +208,8 @@ static inline void case_files(struct conversion_case *k, int kind)
         out->size = k->whole[f].len;
         if (f == 1 && kind == CASE_TORCH)
             case_torch(k, f, first, end);
+        if (kind == CASE_DIST)
+            case_items(k, f, first, end);
     }
 }
 

@@ -54,6 +54,20 @@ static void a_torch_file_gets_its_records_and_their_checksums(void **state)
     }
 }
 
+static void items_get_their_records_and_checksums(void **state)
+{
+    (void)state;
+    static const enum sl_verify_mode modes[] = { SL_VERIFY_REREAD, SL_VERIFY_CHECKSUM, SL_VERIFY_NONE };
+    for (size_t m = 0; m < 3; m++)
+        for (uint32_t threads = 1; threads < 6; threads += 2) {
+            struct conversion_case k;
+            case_begin(&k, CASE_DIST);
+            const struct sl_run_options o = { .verify = modes[m], .threads = threads };
+            case_must_work(&k, &o);
+            case_end(&k);
+        }
+}
+
 static void results_have_checksums_statistics_and_sources(void **state)
 {
     (void)state;
@@ -519,6 +533,12 @@ static void every_single_fault_is_survived_over_an_old_target_by_torch_files(voi
     fail_every_call(CASE_TORCH, true);
 }
 
+static void every_single_fault_is_survived_by_items(void **state)
+{
+    (void)state;
+    fail_every_call(CASE_DIST, false);
+}
+
 static void short_reads_and_writes_change_nothing(void **state)
 {
     (void)state;
@@ -539,12 +559,13 @@ static void short_reads_and_writes_change_nothing(void **state)
 static void a_byte_corrupted_on_its_way_to_the_disk_is_found(void **state)
 {
     (void)state;
-    for (int mode = 0; mode < 4; mode++) {
+    static const int kinds[] = { CASE_FOLDER, CASE_TORCH, CASE_DIST };
+    for (int mode = 0; mode < 6; mode++) {
         unsigned found = 0;
         for (unsigned nth = 1;; nth++) {
             struct conversion_case k;
             struct sl_error err = { .message = "" };
-            case_begin(&k, mode < 2 ? CASE_FOLDER : CASE_TORCH);
+            case_begin(&k, kinds[mode / 2]);
             fault_begin(&(struct fault){ .call = FAULT_PWRITE, .nth = nth, .how = FAULT_FLIP });
             struct sl_run_options o = mode % 2 ? CHECKSUM : REREAD;
             o.threads = 1;    /* so that the n-th write is the same one each time */
@@ -564,7 +585,8 @@ static void a_byte_corrupted_on_its_way_to_the_disk_is_found(void **state)
             if (hits == 0)
                 break;
         }
-        assert_true(found >= 2 + 7 + 10 + 2);    /* heads, small tensors, pieces of `large`, extras */
+        const unsigned around = kinds[mode / 2] == CASE_DIST ? 2 * 8 + 1 : 0;    /* records before and after each item */
+        assert_true(found >= (around ? 1u : 2u) + 7 + 10 + 2 + around);    /* heads, small tensors, pieces of `large`, extras */
     }
 }
 
@@ -888,6 +910,7 @@ int main(void)
         cmocka_unit_test(a_folder_is_written_byte_for_byte),
         cmocka_unit_test(a_single_file_is_written_byte_for_byte),
         cmocka_unit_test(a_torch_file_gets_its_records_and_their_checksums),
+        cmocka_unit_test(items_get_their_records_and_checksums),
         cmocka_unit_test(results_have_checksums_statistics_and_sources),
         cmocka_unit_test(the_report_is_json_with_every_tensor),
         cmocka_unit_test(the_report_goes_where_it_is_asked_to_go),
@@ -907,6 +930,7 @@ int main(void)
         cmocka_unit_test(every_single_fault_is_survived),
         cmocka_unit_test(every_single_fault_is_survived_by_a_single_file),
         cmocka_unit_test(every_single_fault_is_survived_over_an_old_target_by_torch_files),
+        cmocka_unit_test(every_single_fault_is_survived_by_items),
         cmocka_unit_test(short_reads_and_writes_change_nothing),
         cmocka_unit_test(a_byte_corrupted_on_its_way_to_the_disk_is_found),
         cmocka_unit_test(cancel_stops_within_a_second_and_keeps_what_is_done),

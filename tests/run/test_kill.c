@@ -169,6 +169,12 @@ static void torch_files_over_an_old_target_survive_a_kill_at_every_call(void **s
     kill_at_every_call(CASE_TORCH, true);
 }
 
+static void items_survive_a_kill_at_every_call(void **state)
+{
+    (void)state;
+    kill_at_every_call(CASE_DIST, false);
+}
+
 /* Several kills in a row, each of the run that goes on after the one before. */
 static void kills_at_random_moments_are_survived(void **state)
 {
@@ -178,7 +184,7 @@ static void kills_at_random_moments_are_survived(void **state)
     for (int i = 0; i < most; i++) {
         struct conversion_case k;
         char when[64];
-        case_begin(&k, i % 3);
+        case_begin(&k, i % CASE_KINDS);
         struct sl_run_options o = { .verify = SL_VERIFY_REREAD, .force = i % 2 };
         if (o.force)
             make_old(&k);
@@ -206,7 +212,7 @@ static void of_two_at_once_exactly_one_writes(void **state)
         int go[2], codes[2];
         pid_t child[2];
         char c[2] = { 0 };
-        case_begin(&k, i % 3);
+        case_begin(&k, i % CASE_KINDS);
         assert_int_equal(pipe(go), 0);
         for (int n = 0; n < 2; n++)
             if ((child[n] = fork()) == 0) {
@@ -237,6 +243,7 @@ int main(void)
         cmocka_unit_test(a_folder_survives_a_kill_at_every_call),
         cmocka_unit_test(a_single_file_survives_a_kill_at_every_call),
         cmocka_unit_test(torch_files_over_an_old_target_survive_a_kill_at_every_call),
+        cmocka_unit_test(items_survive_a_kill_at_every_call),
         cmocka_unit_test(kills_at_random_moments_are_survived),
         cmocka_unit_test(of_two_at_once_exactly_one_writes),
     };
