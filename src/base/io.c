@@ -257,6 +257,30 @@ int sl_stream_slurp(FILE *in, const char *where, uint64_t limit, struct sl_arena
     return code;
 }
 
+/* ---- memory ---- */
+
+/* The number behind `key` in a file of the kernel's, which has no size; 0 when there is none. */
+static uint64_t kernel_number(const char *path, const char *key)
+{
+    char line[256];
+    uint64_t n = 0;
+    FILE *f = fopen(path, "re");
+    while (f && !n && fgets(line, sizeof line, f))
+        if (strncmp(line, key, strlen(key)) != 0 || sscanf(line + strlen(key), "%" SCNu64, &n) != 1)
+            n = 0;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+uint64_t sl_memory_available(void)
+{
+    const uint64_t there = kernel_number("/proc/meminfo", "MemAvailable:") * 1024;
+    const uint64_t most = kernel_number("/sys/fs/cgroup/memory.max", ""), used = kernel_number("/sys/fs/cgroup/memory.current", "");
+    const uint64_t left = most > used ? most - used : 0;
+    return most && left < there ? left : there;
+}
+
 /* ---- writing ---- */
 
 int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size_t len,

@@ -69,6 +69,10 @@ int sl_write_new(const char *path, const void *bytes, size_t len, struct sl_erro
  * such thing (EINVAL, ENOTSUP) are forgiven. */
 int sl_sync_folder(const char *path, struct sl_error *err);
 
+/* Bytes of memory that this process could still have: MemAvailable, or what its control
+ * group leaves of it; 0 unknown. */
+uint64_t sl_memory_available(void);
+
 bool sl_path_exists(const char *path);
 bool sl_path_is_folder(const char *path);
 /* A name from a file (weight_map, relative_path) that may be opened below a

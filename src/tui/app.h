@@ -98,24 +98,40 @@ struct map_state {
 
 enum exists_choice { EXISTS_REFUSE, EXISTS_RESUME, EXISTS_REPLACE, EXISTS_COUNT };
 enum field {
-    FIELD_SOURCE, FIELD_MODEL, FIELD_SET, FIELD_HF_CONFIG, FIELD_FORMAT, FIELD_DTYPE, FIELD_PLACE, FIELD_EXISTS, FIELD_SHARD_SIZE,
-    FIELD_VERIFY, FIELD_MEMORY, FIELD_THREADS, FIELD_START, FIELD_COUNT
+    FIELD_SOURCE, FIELD_FORMAT, FIELD_TP, FIELD_PP, FIELD_VPP, FIELD_EP, FIELD_ETP, FIELD_PP_LAYOUT, FIELD_PLACE, FIELD_EXISTS,
+    FIELD_DTYPE, FIELD_SHARD_SIZE, FIELD_NAMES, FIELD_EXPERTS, FIELD_PAD, FIELD_DIVISOR, FIELD_ITERATION, FIELD_DIST_FILES,
+    FIELD_VERIFY, FIELD_MEMORY, FIELD_THREADS, FIELD_MODEL, FIELD_SET, FIELD_HF_CONFIG, FIELD_START, FIELD_COUNT
 };
 #define LONGEST_FIELD 1024
 struct convert_state {
-    struct list list;                     /* of fields */
+    struct list list;                     /* of the fields that are shown */
+    enum field shown[FIELD_COUNT];        /* those that matter for the target */
     char text[FIELD_COUNT][LONGEST_FIELD];
     int choice[FIELD_COUNT];
-    bool place_given;                     /* by the user */
-    int place_number;                     /* else: the how manieth suggestion */
+    bool given[FIELD_COUNT];              /* by the user, not a suggestion */
+    int place_number;                     /* the how manieth suggestion of a place */
+    int left_number;                      /* the how manieth unfinished run beside it was taken up, 0 none */
 };
+
+/* How fast this machine reads the source and works on it, tried for half a second without writing. */
+struct trial {
+    bool asked, done;
+    unsigned readers;
+    double read_rate, work_rate;          /* bytes a second; of all readers, and of one worker */
+};
+
+/* Unfinished runs beside the chosen place. */
+#define MOST_LEFT 4
+struct left_run { char name[256]; char plan[40]; uint64_t tensors; enum sl_place_state state; };
 
 /* A plan, and what is known of its place. Owned by the app, or by a run. */
 struct planned {
     struct sl_plan *plan;
     const struct sl_plan_info *info;
-    bool exists;                          /* something is at the target's path */
-    bool parent_missing;
+    struct sl_place place;                /* what is at the target's path */
+    bool looked;                          /* place is known */
+    uint64_t memory_available;            /* 0 not known */
+    struct left_run left[MOST_LEFT]; size_t left_count;
 };
 void planned_free(struct planned *p);
 
@@ -174,6 +190,7 @@ struct app {
     struct convert_state convert;
     enum plan_state plan_state;
     struct planned plan;
+    struct trial trial;
     struct task *planning;
     uint64_t plan_number;                 /* results of older numbers are dropped */
     struct sl_error plan_error;
@@ -285,10 +302,14 @@ void map_ready(struct app *app);                          /* a plan is there */
 void map_forget(struct app *app);
 void map_filter(struct app *app, const char *text);
 void map_step_match(struct app *app, int step);
-/* convert.c, planning.c */
+/* convert.c, suggest.c, planning.c, trial.c */
 void convert_begin(struct app *app);
 void convert_plan(struct app *app);                       /* plans anew with the fields as they are */
-bool convert_place_taken(struct app *app);                /* suggests another; false: it stays */
+void convert_opened(struct app *app);                     /* a source is open: suggests a target for it */
+void convert_place_known(struct app *app);                /* what is at the place is known: suggests what to do */
+void trial_begin(struct app *app);                        /* once for each source */
+/* Seconds that the plan takes, between the two; false where nothing was tried. */
+bool trial_seconds(const struct app *app, double *fast, double *slow);
 void convert_options(const struct app *app, struct sl_run_options *options);
 int convert_plan_options(const struct app *app, struct sl_plan_options *options, struct sl_error *err);
 void open_command(const struct app *app, struct sl_buf *out);   /* " --model X --set k=v", what opening was told */

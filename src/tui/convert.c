@@ -1,117 +1,149 @@
-/* convert.c: the guided conversion: fields, checks with reasons, START.
- * Nothing is written before START. */
-#include "tui/app.h"
+/* convert.c: the guided conversion: the table of fields, what options and what
+ * command line they make, keys. Nothing is written before START. */
+#include "tui/convert.h"
 #include "base/dtype.h"
 #include "base/error.h"
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-enum field_kind { FIELD_INFO, FIELD_TEXT, FIELD_CHOICE, FIELD_BUTTON };
-enum field_effect { EFFECT_NONE, EFFECT_PLAN, EFFECT_REOPEN };
-struct choice { const char *word, *title; };    /* word: as on the command line */
 
 static const struct choice formats[] = {
     { "hf", "HF" }, { "hf-bin", "HF-bin" }, { "pt", "pt" }, { "megatron", "Megatron" }, { "torch_dist", "torch_dist" }, { 0 },
 };
-static const enum sl_format format_codes[] = { SL_TO_HF, SL_TO_HF_BIN, SL_TO_PT, SL_TO_MEGATRON, SL_TO_TORCH_DIST };
+const enum sl_format format_codes[] = { SL_TO_HF, SL_TO_HF_BIN, SL_TO_PT, SL_TO_MEGATRON, SL_TO_TORCH_DIST };
 static const struct choice dtypes[] = { { "keep", "keep" }, { "bf16", "bf16" }, { "fp16", "fp16" }, { "fp32", "fp32" }, { 0 } };
 static const struct choice verifies[] = { { "reread", "reread" }, { "checksum", "checksum" }, { "none", "none" }, { 0 } };
 static const struct choice existings[EXISTS_COUNT + 1] = { { "", "refuse" }, { "--resume", "resume" }, { "--force", "replace" }, { 0 } };
+static const struct choice names[] = { { "te", "te" }, { "local", "local" }, { 0 } };
+static const struct choice experts[] = { { "te-grouped", "te-grouped" }, { "local", "local" }, { 0 } };
+static const struct choice paddings[] = { { "zero", "zero" }, { "last", "last" }, { 0 } };
 
-struct field_row {
-    const char *label;
-    enum field_kind kind;
-    enum field_effect effect;
-    const struct choice *choices;
-    const char *option;                  /* on the command line, NULL */
-    const char *standard;                /* the text a field begins with, left out of the command line */
-    const char *help;
+const struct field_row field_rows[FIELD_COUNT] = {
+    [FIELD_SOURCE] = { .label = "source", .kind = FIELD_INFO, .when = FOR_ALL, .help = "What is read. It is never written, not even its times." },
+    [FIELD_FORMAT] = { .label = "target", .kind = FIELD_CHOICE, .effect = EFFECT_PLAN, .when = FOR_ALL, .choices = formats, .option = "--to",
+        .help = "HF: Hugging Face safetensors. pt: one torch file. Megatron: mp_rank folders. torch_dist: Megatron's distributed checkpoint." },
+    [FIELD_TP] = { .label = "tp", .kind = FIELD_SIZE, .effect = EFFECT_PLAN, .when = FOR_RANKS, .option = "--tp", .standard = "1",
+        .help = "Tensor parallel ranks: heads, query groups and MLP are cut over them. Left and Right take the next size that fits." },
+    [FIELD_PP] = { .label = "pp", .kind = FIELD_SIZE, .effect = EFFECT_PLAN, .when = FOR_RANKS, .option = "--pp", .standard = "1",
+        .help = "Pipeline stages: layers are dealt out to them, evenly or as layers per stage says." },
+    [FIELD_VPP] = { .label = "vpp", .kind = FIELD_SIZE, .effect = EFFECT_PLAN, .when = FOR_RANKS, .option = "--vpp", .standard = "1",
+        .help = "Virtual stages of each pipeline rank: model0, model1, .. in each file." },
+    [FIELD_EP] = { .label = "ep", .kind = FIELD_SIZE, .effect = EFFECT_PLAN, .when = FOR_RANKS | MOE, .option = "--ep", .standard = "1",
+        .help = "Expert parallel ranks: experts are dealt out to them whole." },
+    [FIELD_ETP] = { .label = "etp", .kind = FIELD_SIZE, .effect = EFFECT_PLAN, .when = FOR_RANKS | MOE, .option = "--etp", .standard = "", .empty = "as tp",
+        .help = "Tensor parallel ranks of each expert. Empty: as tp, Megatron's rule." },
+    [FIELD_PP_LAYOUT] = { .label = "layers/stage", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_RANKS, .option = "--pp-layout", .standard = "", .empty = "even",
+        .help = "How many layers each stage has, e.g. 7,8,8,9, where they do not divide. Empty: evenly." },
+    [FIELD_PLACE] = { .label = "place", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_ALL, .standard = "",
+        .help = "The new folder or file. It gets its name only when it is whole and verified. Space: unfinished runs beside it." },
+    [FIELD_EXISTS] = { .label = "if it exists", .kind = FIELD_CHOICE, .when = FOR_ALL, .choices = existings,
+        .help = "refuse: nothing is overwritten. resume: go on with a run that was stopped. replace: the old one goes last." },
+    [FIELD_DTYPE] = { .label = "dtype", .kind = FIELD_CHOICE, .effect = EFFECT_PLAN, .when = FOR_ALL, .choices = dtypes, .option = "--dtype",
+        .help = "keep: the bytes stay as they are, no rounding anywhere." },
+    [FIELD_SHARD_SIZE] = { .label = "file size", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_HF | FOR_BIN, .option = "--max-shard-size", .standard = "5GB",
+        .help = "No file gets larger than this, e.g. 5GB or 500MB." },
+    [FIELD_NAMES] = { .label = "names", .kind = FIELD_CHOICE, .effect = EFFECT_PLAN, .when = FOR_RANKS, .choices = names, .option = "--names",
+        .help = "te: as Transformer Engine layers save, norms in the linear that follows. local: as Megatron's own layers." },
+    [FIELD_EXPERTS] = { .label = "experts", .kind = FIELD_CHOICE, .effect = EFFECT_PLAN, .when = FOR_RANKS | MOE, .choices = experts, .option = "--experts",
+        .help = "te-grouped: linear_fc1.weightN of TEGroupedMLP. local: local_experts.N of SequentialMLP." },
+    [FIELD_PAD] = { .label = "pad rows", .kind = FIELD_CHOICE, .effect = EFFECT_PLAN, .when = FOR_RANKS, .choices = paddings, .option = "--pad-with",
+        .help = "What the rows hold that pad the vocabulary: zeros, or the last row again." },
+    [FIELD_DIVISOR] = { .label = "vocab multiple", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_RANKS, .option = "--make-vocab-size-divisible-by", .standard = "",
+        .empty = "the source's, else 128", .help = "The vocabulary is padded to a multiple of this times tp, as Megatron's argument of that name says." },
+    [FIELD_ITERATION] = { .label = "iteration", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_RANKS, .option = "--iteration", .standard = "",
+        .empty = "the source's, else release", .help = "The folder inside the target: a number gives iter_0001000, the word release gives release." },
+    [FIELD_DIST_FILES] = { .label = "files", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_DIST, .option = "--dist-files", .standard = "", .empty = "by size",
+        .help = "How many .distcp files are written." },
+    [FIELD_VERIFY] = { .label = "verify", .kind = FIELD_CHOICE, .when = FOR_ALL, .choices = verifies, .option = "--verify",
+        .help = "reread: every byte is read back and compared with the source. checksum: of what was written." },
+    [FIELD_MEMORY] = { .label = "memory", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_ALL, .option = "--memory", .standard = "256MB",
+        .help = "Buffers in all, whatever the model's size." },
+    [FIELD_THREADS] = { .label = "workers", .kind = FIELD_TEXT, .effect = EFFECT_PLAN, .when = FOR_ALL, .option = "--threads", .standard = "", .empty = "one for each processor",
+        .help = "Empty: one for each processor." },
+    [FIELD_MODEL] = { .label = "model", .kind = FIELD_TEXT, .effect = EFFECT_REOPEN, .when = FOR_ALL, .option = "--model", .standard = "", .empty = "-",
+        .help = "A preset or family, where the checkpoint does not tell: shardlens models lists them." },
+    [FIELD_SET] = { .label = "facts", .kind = FIELD_TEXT, .effect = EFFECT_REOPEN, .when = FOR_ALL, .option = "--set", .standard = "", .empty = "-",
+        .help = "Facts that the checkpoint does not tell, e.g. kv_channels=64 num_query_groups=8" },
+    [FIELD_HF_CONFIG] = { .label = "hf-config", .kind = FIELD_TEXT, .effect = EFFECT_REOPEN, .when = FOR_ALL, .option = "--hf-config", .standard = "", .empty = "-",
+        .help = "A folder with config.json and tokenizer files to carry along; its vocab_size trims the padding." },
+    [FIELD_START] = { .label = "START", .kind = FIELD_BUTTON, .when = FOR_ALL, .help = "Begins to write. Until then nothing was written anywhere." },
 };
-static const struct field_row fields[FIELD_COUNT] = {
-    [FIELD_SOURCE] = { "source", FIELD_INFO, EFFECT_NONE, NULL, NULL, "", "What is read. It is never written, not even its times." },
-    [FIELD_MODEL] = { "model", FIELD_TEXT, EFFECT_REOPEN, NULL, "--model", "",
-                      "A preset or family, where the checkpoint does not tell: shardlens models lists them." },
-    [FIELD_SET] = { "facts", FIELD_TEXT, EFFECT_REOPEN, NULL, "--set", "",
-                    "Facts that the checkpoint does not tell, e.g. kv_channels=64 num_query_groups=8" },
-    [FIELD_HF_CONFIG] = { "hf-config", FIELD_TEXT, EFFECT_REOPEN, NULL, "--hf-config", "",
-                          "A folder with config.json and tokenizer files to carry along; its vocab_size trims the padding." },
-    [FIELD_FORMAT] = { "target", FIELD_CHOICE, EFFECT_PLAN, formats, "--to", "", "HF: Hugging Face safetensors. What cannot be made of this source says why above." },
-    [FIELD_DTYPE] = { "dtype", FIELD_CHOICE, EFFECT_PLAN, dtypes, "--dtype", "", "keep: the bytes stay as they are, no rounding anywhere." },
-    [FIELD_PLACE] = { "place", FIELD_TEXT, EFFECT_PLAN, NULL, NULL, "", "The new folder. It gets its name only when it is whole and verified." },
-    [FIELD_EXISTS] = { "if it exists", FIELD_CHOICE, EFFECT_NONE, existings, NULL, "",
-                       "refuse: nothing is overwritten. resume: go on with a run that was stopped. replace: the old one goes last." },
-    [FIELD_SHARD_SIZE] = { "file size", FIELD_TEXT, EFFECT_PLAN, NULL, "--max-shard-size", "5GB", "No file gets larger than this, e.g. 5GB or 500MB." },
-    [FIELD_VERIFY] = { "verify", FIELD_CHOICE, EFFECT_NONE, verifies, "--verify", "",
-                       "reread: every byte is read back and compared with the source. checksum: of what was written." },
-    [FIELD_MEMORY] = { "memory", FIELD_TEXT, EFFECT_PLAN, NULL, "--memory", "256MB", "Buffers in all, whatever the model's size." },
-    [FIELD_THREADS] = { "workers", FIELD_TEXT, EFFECT_PLAN, NULL, "--threads", "", "Empty: one for each processor." },
-    [FIELD_START] = { "START", FIELD_BUTTON, EFFECT_NONE, NULL, NULL, "", "Begins to write. Until then nothing was written anywhere." },
-};
 
-/* ---- the fields at first -------------------------------------------------------------- */
+/* ---- the fields that matter ------------------------------------------------------------- */
 
-static bool is_inner(const char *name)
+static bool is_shown(const struct app *app, int f)
 {
-    return sl_text_starts(name, "iter_") || sl_text_starts(name, "mp_rank_") || strcmp(name, "release") == 0;
+    const unsigned when = field_rows[f].when;
+    const bool experts_there = !app->opened || app->opened->info->moe;
+    return (when & 1u << app->convert.choice[FIELD_FORMAT]) && (!(when & MOE) || experts_there);
 }
 
-/* A sibling of the checkpoint: /ckpts/minicpm/iter_0001000 gives /ckpts/minicpm-hf. */
-static void default_place(struct app *app, int number)
+enum field field_selected(const struct app *app)
 {
-    char path[LONGEST_FIELD - 16], here[LONGEST_FIELD - 32];
-    snprintf(path, sizeof path, "%s", app->options->path);
-    for (;;) {
-        size_t len = strlen(path);
-        while (len > 1 && path[len - 1] == '/')
-            path[--len] = '\0';
-        char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
-        if (!is_inner(last))
-            break;
-        if (!slash || slash == path) {
-            snprintf(path, sizeof path, "%s", slash ? "/" : ".");
-            break;
-        }
-        *slash = '\0';
+    return app->convert.shown[app->convert.list.selected];
+}
+
+void fields_show(struct app *app)
+{
+    struct convert_state *c = &app->convert;
+    const enum field selected = c->list.count ? field_selected(app) : FIELD_PLACE;
+    size_t count = 0, at = 0;
+    for (int f = 0; f < FIELD_COUNT; f++) {
+        if (f <= (int)selected)
+            at = count;
+        if (is_shown(app, f))
+            c->shown[count++] = (enum field)f;
     }
-    char *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
-    if (!strcmp(last, ".") || !strcmp(last, "..") || !*last) {
-        const char *name = !slash && !strcmp(path, ".") && getcwd(here, sizeof here) ? strrchr(here, '/') : NULL;
-        snprintf(path, sizeof path, "../%.900s", name && name[1] ? name + 1 : "converted");
-    }
-    if (number > 1)
-        snprintf(app->convert.text[FIELD_PLACE], LONGEST_FIELD, "%s-hf-%d", path, number);
-    else
-        snprintf(app->convert.text[FIELD_PLACE], LONGEST_FIELD, "%s-hf", path);
+    c->list.selected = at;
+    list_count(&c->list, count);
+}
+
+enum sl_axis field_axis(enum field field)
+{
+    static const enum field axes[SL_AXIS_COUNT] = { FIELD_TP, FIELD_PP, FIELD_VPP, FIELD_EP, FIELD_ETP };
+    for (int a = 0; a < SL_AXIS_COUNT; a++)
+        if (axes[a] == field)
+            return (enum sl_axis)a;
+    return SL_AXIS_COUNT;
+}
+
+int32_t field_size(const struct app *app, enum field field)
+{
+    int64_t n = 0;
+    return sl_text_parse_i64(app->convert.text[field], &n) && n > 0 && n <= INT32_MAX ? (int32_t)n : 0;
+}
+
+static void sizes_fill(const struct app *app, struct sl_plan_options *o)
+{
+    o->tp = field_size(app, FIELD_TP);
+    o->pp = field_size(app, FIELD_PP);
+    o->vpp = field_size(app, FIELD_VPP);
+    o->ep = field_size(app, FIELD_EP);
+    o->etp = field_size(app, FIELD_ETP);
+    o->pp_layout = *app->convert.text[FIELD_PP_LAYOUT] ? app->convert.text[FIELD_PP_LAYOUT] : NULL;
+}
+
+size_t field_sizes(const struct app *app, enum field field, struct sl_size_choice *out)
+{
+    struct sl_plan_options o = { 0 };
+    sizes_fill(app, &o);
+    return app->opened ? sl_plan_sizes(app->opened->ck, &o, field_axis(field), out, MOST_SIZES) : 0;
 }
 
 void convert_begin(struct app *app)
 {
     struct convert_state *c = &app->convert;
     size_t used = 0;
-    c->list.count = FIELD_COUNT;
-    c->list.selected = FIELD_PLACE;
     c->place_number = 1;
     for (int f = 0; f < FIELD_COUNT; f++)
-        snprintf(c->text[f], LONGEST_FIELD, "%s", fields[f].standard);
+        snprintf(c->text[f], LONGEST_FIELD, "%s", field_rows[f].standard ? field_rows[f].standard : "");
     if (app->open.model)
         snprintf(c->text[FIELD_MODEL], LONGEST_FIELD, "%s", app->open.model);
     if (app->open.hf_config)
         snprintf(c->text[FIELD_HF_CONFIG], LONGEST_FIELD, "%s", app->open.hf_config);
     for (size_t i = 0; i < app->open.set_count && used < LONGEST_FIELD; i++)
         used += (size_t)snprintf(c->text[FIELD_SET] + used, LONGEST_FIELD - used, "%s%s", i ? " " : "", app->open.set[i]);
-    default_place(app, 1);
-}
-
-/* A place that nobody chose moves on when something is there already. */
-bool convert_place_taken(struct app *app)
-{
-    struct convert_state *c = &app->convert;
-    if (c->place_given || c->place_number >= 99)
-        return false;
-    default_place(app, ++c->place_number);
-    plan_begin(app);
-    return true;
+    suggest_place(app, 1);
+    fields_show(app);
 }
 
 /* ---- options from fields --------------------------------------------------------------------- */
@@ -133,7 +165,45 @@ static int size_field(const struct app *app, enum field field, uint64_t *out, st
     const char *text = app->convert.text[field];
     *out = 0;
     if (*text && !sl_text_parse_size(text, out))
-        return sl_fail(err, SL_USAGE, fields[field].label, "%s is no size; write 5GB, 500MB or 64MiB", text);
+        return sl_fail(err, SL_USAGE, field_rows[field].label, "%s is no size; write 5GB, 500MB or 64MiB", text);
+    return SL_OK;
+}
+
+/* A number in a field, 0 when it is empty. */
+static int number_field(const struct app *app, enum field field, int64_t most, int64_t *out, struct sl_error *err)
+{
+    const char *text = app->convert.text[field];
+    *out = 0;
+    if (*text && (!sl_text_parse_i64(text, out) || *out < 1 || *out > most))
+        return sl_fail(err, SL_USAGE, field_rows[field].label, "%s is no number from 1 to %lld", text, (long long)most);
+    return SL_OK;
+}
+
+#define MOST_RANKS 4096
+static int rank_options(const struct app *app, struct sl_plan_options *o, struct sl_error *err)
+{
+    const struct convert_state *c = &app->convert;
+    int64_t n = 0;
+    int code = SL_OK;
+    for (int f = FIELD_TP; f <= FIELD_ETP && !code; f++)
+        code = number_field(app, (enum field)f, MOST_RANKS, &n, err);
+    if (!code)
+        code = number_field(app, FIELD_DIVISOR, 1 << 20, &n, err);
+    o->vocab_divisor = (int32_t)n;
+    if (!code && o->format == SL_TO_TORCH_DIST)
+        code = number_field(app, FIELD_DIST_FILES, 100000, &n, err), o->dist_files = (int32_t)n;
+    if (code)
+        return code;
+    sizes_fill(app, o);
+    if (!is_shown(app, FIELD_EP))
+        o->ep = o->etp = 0;
+    o->names = names[c->choice[FIELD_NAMES]].word;
+    o->experts = experts[c->choice[FIELD_EXPERTS]].word;
+    o->pad_last = c->choice[FIELD_PAD] == 1;
+    const char *iteration = c->text[FIELD_ITERATION];
+    o->release = strcmp(iteration, "release") == 0;
+    if (*iteration && !o->release && (!sl_text_parse_i64(iteration, &o->iteration) || o->iteration < 0))
+        return sl_fail(err, SL_USAGE, field_rows[FIELD_ITERATION].label, "%s is no number and not the word release", iteration);
     return SL_OK;
 }
 
@@ -141,14 +211,16 @@ int convert_plan_options(const struct app *app, struct sl_plan_options *o, struc
 {
     const struct convert_state *c = &app->convert;
     int64_t threads = 0;
-    if (*c->text[FIELD_THREADS] && (!sl_text_parse_i64(c->text[FIELD_THREADS], &threads) || threads < 1 || threads > SL_MAX_WORKERS))
-        return sl_fail(err, SL_USAGE, fields[FIELD_THREADS].label, "%s is no number from 1 to %d", c->text[FIELD_THREADS], SL_MAX_WORKERS);
+    int code = number_field(app, FIELD_THREADS, SL_MAX_WORKERS, &threads, err);
     *o = (struct sl_plan_options){
         .format = format_codes[c->choice[FIELD_FORMAT]], .iteration = -1, .threads = (uint32_t)threads,
         .dtype = c->choice[FIELD_DTYPE] ? sl_dtype_from_name(dtypes[c->choice[FIELD_DTYPE]].word) : SL_DTYPE_UNKNOWN,
         .hf_config = *c->text[FIELD_HF_CONFIG] ? c->text[FIELD_HF_CONFIG] : NULL,
     };
-    int code = size_field(app, FIELD_SHARD_SIZE, &o->max_shard_size, err);
+    if (!code && (o->format == SL_TO_MEGATRON || o->format == SL_TO_TORCH_DIST))
+        code = rank_options(app, o, err);
+    if (!code && is_shown(app, FIELD_SHARD_SIZE))
+        code = size_field(app, FIELD_SHARD_SIZE, &o->max_shard_size, err);
     return code ? code : size_field(app, FIELD_MEMORY, &o->memory, err);
 }
 
@@ -158,7 +230,7 @@ void convert_options(const struct app *app, struct sl_run_options *o)
     int64_t threads = 0;
     static const enum sl_verify_mode modes[] = { SL_VERIFY_REREAD, SL_VERIFY_CHECKSUM, SL_VERIFY_NONE };
     *o = (struct sl_run_options){ .verify = modes[c->choice[FIELD_VERIFY]], .force = c->choice[FIELD_EXISTS] == EXISTS_REPLACE,
-                                  .resume = c->choice[FIELD_EXISTS] == EXISTS_RESUME };
+                                  .resume = c->choice[FIELD_EXISTS] == EXISTS_RESUME, .tell = true };
     sl_text_parse_size(c->text[FIELD_MEMORY], &o->memory);
     if (sl_text_parse_i64(c->text[FIELD_THREADS], &threads) && threads > 0)
         o->threads = (uint32_t)threads;
@@ -170,7 +242,7 @@ static void option_words(const struct app *app, int f, struct sl_buf *out)
     char text[LONGEST_FIELD];
     snprintf(text, sizeof text, "%s", app->convert.text[f]);
     for (char *at = f == FIELD_SET ? strtok(text, " ") : text; at; at = f == FIELD_SET ? strtok(NULL, " ") : NULL) {
-        sl_buf_printf(out, " %s ", fields[f].option);
+        sl_buf_printf(out, " %s ", field_rows[f].option);
         shell_word(out, at);
     }
 }
@@ -178,7 +250,7 @@ static void option_words(const struct app *app, int f, struct sl_buf *out)
 void open_command(const struct app *app, struct sl_buf *out)
 {
     for (int f = 0; f < FIELD_COUNT; f++)
-        if (fields[f].effect == EFFECT_REOPEN && *app->convert.text[f])
+        if (field_rows[f].effect == EFFECT_REOPEN && *app->convert.text[f])
             option_words(app, f, out);
 }
 
@@ -193,13 +265,13 @@ void convert_command(const struct app *app, struct sl_buf *out)
         shell_word(out, c->text[FIELD_PLACE]);
     }
     for (int f = 0; f < FIELD_COUNT; f++) {
-        const struct field_row *row = &fields[f];
+        const struct field_row *row = &field_rows[f];
         bool plans = row->effect != EFFECT_NONE;
-        if (!row->option || (!plans && !converts))
+        if (!row->option || (!plans && !converts) || !is_shown(app, f))
             continue;
         if (row->kind == FIELD_CHOICE && (f == FIELD_FORMAT || c->choice[f])) {
             sl_buf_printf(out, " %s %s", row->option, row->choices[c->choice[f]].word);
-        } else if (row->kind == FIELD_TEXT && strcmp(c->text[f], row->standard)) {
+        } else if ((row->kind == FIELD_TEXT || row->kind == FIELD_SIZE) && *c->text[f] && strcmp(c->text[f], row->standard)) {
             option_words(app, f, out);
         }
     }
@@ -221,9 +293,34 @@ void convert_plan(struct app *app)
 
 /* ---- may it start? ------------------------------------------------------------------------------- */
 
-static bool space_short(const struct app *app)
+bool space_short(const struct app *app)
 {
-    return app->plan.info && app->plan.info->free_bytes && app->plan.info->free_bytes < app->plan.info->write_bytes;
+    const uint64_t room = app->plan.place.free_bytes;
+    return app->plan.info && room && room < app->plan.info->write_bytes && app->convert.choice[FIELD_EXISTS] != EXISTS_RESUME;
+}
+
+bool memory_short(const struct app *app)
+{
+    return app->plan.info && app->plan.memory_available && app->plan.memory_available < app->plan.info->memory_bytes;
+}
+
+/* What is at the place forbids it; false: nothing does. */
+static bool place_blocks(const struct app *app, char *out, size_t room)
+{
+    const struct sl_place *p = &app->plan.place;
+    const int choice = app->convert.choice[FIELD_EXISTS];
+    const bool other = *p->plan && app->plan.info && strcmp(p->plan, app->plan.info->hash);
+    if (p->state == SL_PLACE_WRITING)
+        snprintf(out, room, "process %lld on %s writes there now: shardlens attach shows it", (long long)p->pid, p->host);
+    else if (p->state == SL_PLACE_UNFINISHED && choice == EXISTS_RESUME && other)
+        snprintf(out, room, "the unfinished run there has another plan: choose what it was begun with, or replace");
+    else if (p->state == SL_PLACE_UNFINISHED && choice == EXISTS_REFUSE)
+        snprintf(out, room, "an unfinished run is there: choose resume or replace, or another place");
+    else if (p->exists && choice == EXISTS_REFUSE)
+        snprintf(out, room, "the place exists: choose another, or what to do if it exists");
+    else
+        return false;
+    return true;
 }
 
 const char *convert_blocked(struct app *app, char *out, size_t room)
@@ -242,11 +339,11 @@ const char *convert_blocked(struct app *app, char *out, size_t room)
         snprintf(out, room, "%s%s%s", app->plan_error.where, *app->plan_error.where ? ": " : "", app->plan_error.message);
     else if (!*c->text[FIELD_PLACE])
         snprintf(out, room, "no place is chosen");
-    else if (app->plan.exists && c->choice[FIELD_EXISTS] == EXISTS_REFUSE)
-        snprintf(out, room, "the place exists: choose another, or what to do if it exists");
+    else if (place_blocks(app, out, room))
+        return out;
     else if (space_short(app))
         snprintf(out, room, "%s are needed, %s are free at the place", sl_text_bytes(app->plan.info->write_bytes, a, sizeof a),
-                 sl_text_bytes(app->plan.info->free_bytes, b, sizeof b));
+                 sl_text_bytes(app->plan.place.free_bytes, b, sizeof b));
     else
         return NULL;
     return out;
@@ -266,237 +363,105 @@ void act_start(struct app *app)
     char why[1600];
     if (convert_blocked(app, why, sizeof why))
         app_say(app, STYLE_BAD, "START is off: %s", why);
-    else if (app->plan.exists && app->convert.choice[FIELD_EXISTS] == EXISTS_REPLACE)
+    else if (app->plan.place.exists && app->convert.choice[FIELD_EXISTS] == EXISTS_REPLACE)
         prompt_ask(app, "replace what is at the place? it is deleted when the new one is whole", start_answer);
     else
         run_begin(app);
-}
-
-/* ---- drawing ------------------------------------------------------------------------------------------- */
-
-static void draw_choices(struct pane p, int row, int col, const struct field_row *f, int chosen, bool here)
-{
-    for (int i = 0; f->choices[i].title; i++) {
-        col += pane_text(p, row, col, i == chosen ? (here ? STYLE_SELECTED : STYLE_HEAD) : STYLE_DIM, i == chosen ? "(x) " : "( ) ");
-        col += pane_text(p, row, col, i == chosen ? STYLE_TEXT : STYLE_DIM, f->choices[i].title) + 2;
-    }
-}
-
-static void draw_source(struct app *app, struct pane p, int row, int col)
-{
-    const struct sl_checkpoint_info *info = app->opened ? app->opened->info : NULL;
-    char text[160] = "";
-    if (info)
-        snprintf(text, sizeof text, "%s, %s%s", sl_container_name(info->container), info->model ? info->model : info->family_title ? info->family_title : "family not known",
-                 info->rank_count ? "" : "");
-    if (info && info->rank_count)
-        snprintf(text + strlen(text), sizeof text - strlen(text), ", TP%d x PP%d", info->parallel.tp, info->parallel.pp);
-    pane_name(p, row, col, p.cols - col, STYLE_TEXT, text);
-}
-
-static void draw_field(struct app *app, struct pane p, int row, int f)
-{
-    const struct convert_state *c = &app->convert;
-    const struct field_row *r = &fields[f];
-    bool here = c->list.selected == (size_t)f;
-    char why[1600];
-    int col = 16;
-    if (here) {
-        pane_glyph(p, row, 0, STYLE_SELECTED, GLYPH_SELECT);
-        pane_cursor(p, row, 0, false);
-    }
-    if (r->kind == FIELD_BUTTON) {
-        bool on = !convert_blocked(app, why, sizeof why);
-        pane_printf(p, row, 2, on ? STYLE_GOOD : STYLE_DIM, on ? "[ START ]" : "[ START is off ]");
-        return;
-    }
-    pane_text(p, row, 2, here ? STYLE_SELECTED : STYLE_HEAD, r->label);
-    if (r->kind == FIELD_CHOICE)
-        draw_choices(p, row, col, r, c->choice[f], here);
-    else if (r->kind == FIELD_INFO)
-        draw_source(app, p, row, col);
-    else if (*c->text[f])
-        pane_name(p, row, col, p.cols - col, STYLE_TEXT, c->text[f]);
-    else
-        pane_text(p, row, col, STYLE_DIM, f == FIELD_THREADS ? "one for each processor" : "-");
-}
-
-struct check { char sign; char text[256]; };
-#define CHECKS 6
-static void check_set(struct check *c, char sign, const char *format, ...) __attribute__((format(printf, 3, 4)));
-static void check_set(struct check *c, char sign, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    c->sign = sign;
-    vsnprintf(c->text, sizeof c->text, format, args);
-    va_end(args);
-}
-
-static int checks_of(struct app *app, struct check *c)
-{
-    const struct planned *p = &app->plan;
-    char a[32], b[32], d[32];
-    int n = 0;
-    size_t faults = finding_tally(app, SL_ERROR), warnings = finding_tally(app, SL_WARNING);
-    if (app->load == LOAD_FAILED) {
-        check_set(&c[n++], '!', "nothing is open; change what is named above, or mend it and press R");
-        return n;
-    }
-    if (app->plan_state != PLAN_DONE) {
-        check_set(&c[n++], app->plan_state == PLAN_FAILED ? '!' : '.', app->plan_state == PLAN_FAILED ? "no plan: see above" : "planning");
-        return n;
-    }
-    if (app->canvas.cols >= 120)
-        check_set(&c[n++], '=', "%s", p->info->proof ? p->info->proof : "the plan is proved");
-    else
-        check_set(&c[n++], '=', "proved: each of %zu target tensors is written once and whole", p->info->target_count);
-    if (!*app->convert.text[FIELD_PLACE])
-        check_set(&c[n++], '!', "no place is chosen");
-    else if (p->exists)
-        check_set(&c[n++], app->convert.choice[FIELD_EXISTS] ? '~' : '!', app->convert.choice[FIELD_EXISTS] == EXISTS_REPLACE
-                  ? "the place exists and is replaced, last of all" : app->convert.choice[FIELD_EXISTS] ? "the place exists: a stopped run goes on"
-                  : "the place exists and is not overwritten");
-    else
-        check_set(&c[n++], '=', "the place is new, nothing is overwritten%s", p->parent_missing ? "; its parent folder is made" : "");
-    uint64_t room = app->options->frozen ? 0 : p->info->free_bytes;
-    if (!room)
-        check_set(&c[n++], 'o', "writes %s in %zu file%s, %zu left out%s", sl_text_bytes(p->info->write_bytes, a, sizeof a), p->info->file_count, p->info->file_count == 1 ? "" : "s",
-                  p->info->left_out_count, app->options->frozen ? "" : "; free space not known");
-    else
-        check_set(&c[n++], space_short(app) ? '!' : '=', "writes %s in %zu file%s, free %s; %zu left out", sl_text_bytes(p->info->write_bytes, a, sizeof a),
-                  p->info->file_count, p->info->file_count == 1 ? "" : "s", sl_text_bytes(room, b, sizeof b), p->info->left_out_count);
-    check_set(&c[n++], 'o', "reads %s, %s of buffers", sl_text_bytes(p->info->read_bytes, a, sizeof a), sl_text_bytes(p->info->memory_bytes, d, sizeof d));
-    if (faults || warnings)
-        check_set(&c[n++], '~', "%zu fault%s, %zu warning%s: f shows them", faults, faults == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
-    if (p->info->note_count)
-        check_set(&c[n++], 'i', "%zu note%s: %.200s", p->info->note_count, p->info->note_count == 1 ? "" : "s", p->info->notes[0].message);
-    return n;
-}
-
-static int draw_checks(struct app *app, struct pane p)
-{
-    struct check checks[CHECKS];
-    int count = checks_of(app, checks), row = 0;
-    for (int i = 0; i < count && row < p.rows; i++) {
-        pane_text(p, row, 0, sign_style(checks[i].sign), (char[]){ checks[i].sign, '\0' });
-        row += pane_wrap(pane_part(p, row, 2, p.rows - row - (count - 1 - i) > 0 ? p.rows - row - (count - 1 - i) : 1, p.cols - 2), 0, 0, STYLE_TEXT,
-                         checks[i].text);
-    }
-    return row;
-}
-
-static int draw_status(struct app *app, struct pane p)
-{
-    char why[1600], text[1700];
-    if (!convert_blocked(app, why, sizeof why)) {
-        pane_text(p, 0, 0, STYLE_GOOD, "= everything is ready: S starts. Nothing was written so far.");
-        return 1;
-    }
-    bool waiting = app->load == LOAD_BUSY || app->plan_state == PLAN_BUSY;
-    snprintf(text, sizeof text, "%c START is off: %s", waiting ? '.' : '!', why);
-    return pane_wrap(p, 0, 0, waiting ? STYLE_DIM : STYLE_BAD, text);
-}
-
-static void draw_fields(struct app *app, struct pane p)
-{
-    struct list *l = &app->convert.list;
-    list_show(l, p.rows, LIST_ROWS);
-    for (int row = 0; row < p.rows && l->top + (size_t)row < l->count; row++)
-        draw_field(app, p, row, (int)(l->top + (size_t)row));
-}
-
-static void draw_promises(struct pane p, int row)
-{
-    static const char *const promises[] = {
-        "every target byte comes from one place of the source",
-        "every source weight is used, or left out by name",
-        "the folder gets its name only when it is whole",
-        "a stop or a crash leaves what --resume goes on with",
-    };
-    pane_text(p, row++, 0, STYLE_HEAD, "what is promised");
-    for (size_t i = 0; i < sizeof promises / sizeof promises[0]; i++)
-        row += pane_wrap(p, row, 2, STYLE_TEXT, promises[i]);
-}
-
-static void draw(struct app *app, struct pane p)
-{
-    bool wide = p.cols >= 120 && p.rows >= 20;
-    p = pane_part(p, 0, p.cols > 30, p.rows, p.cols - 2 * (p.cols > 30));
-    struct pane status = pane_part(p, 0, 0, p.rows > 16 ? 2 : 1, p.cols);
-    pane_take(&p, draw_status(app, status));
-    if (wide) {
-        struct pane top = pane_take(&p, p.rows);
-        int left = top.cols * 64 / 100;
-        struct pane box = pane_box(pane_part(top, 0, 0, top.rows, left), "choose");
-        draw_fields(app, pane_take(&box, FIELD_COUNT));
-        pane_wrap(box, 1, 2, STYLE_DIM, fields[app->convert.list.selected].help);
-        struct pane right = pane_box(pane_part(top, 0, left, top.rows, top.cols - left), "checks and cost");
-        int used = draw_checks(app, right);
-        draw_promises(right, used + 1);
-        return;
-    }
-    int help = p.rows > FIELD_COUNT, rows = p.rows > FIELD_COUNT ? FIELD_COUNT : p.rows;
-    draw_fields(app, pane_take(&p, rows));
-    if (help)
-        pane_textw(pane_take(&p, 1), 0, 2, p.cols - 2, STYLE_DIM, fields[app->convert.list.selected].help);
-    draw_checks(app, p);
 }
 
 /* ---- keys ---------------------------------------------------------------------------------------------------- */
 
 static void effect(struct app *app, int field)
 {
-    if (fields[field].effect == EFFECT_REOPEN) {
+    if (field_rows[field].effect == EFFECT_REOPEN) {
         if (run_going(app)) {
             app_say(app, STYLE_WARN, "not while a conversion reads the source");
             return;
         }
         open_options(app);
         app_reopen(app);
-    } else if (fields[field].effect == EFFECT_PLAN) {
+    } else if (field_rows[field].effect == EFFECT_PLAN) {
         convert_plan(app);
     }
 }
 
-static void step_choice(struct app *app, int step)
+/* The next size that fits, upwards or downwards. */
+static void step_size(struct app *app, enum field field, int step)
 {
-    int f = (int)app->convert.list.selected, count = 0;
-    if (fields[f].kind != FIELD_CHOICE) {
-        app_say(app, STYLE_DIM, fields[f].kind == FIELD_TEXT ? "Enter edits this field" : "this field has no choices");
+    struct sl_size_choice sizes[MOST_SIZES];
+    const int32_t now = field_size(app, field) > 0 ? field_size(app, field) : 1;
+    const size_t count = field_sizes(app, field, sizes);
+    int32_t best = now;
+    for (size_t i = 0; i < count; i++) {
+        const int32_t n = sizes[i].size;
+        if (sizes[i].fits && (step > 0 ? n > now && (best == now || n < best) : n < now && (best == now || n > best)))
+            best = n;
+    }
+    if (best == now) {
+        const char *why = "";
+        for (size_t i = count; i-- > 0;)
+            why = sizes[i].size > now && step > 0 ? sizes[i].why : why;
+        app_say(app, STYLE_DIM, "no %s size fits%s%s", step > 0 ? "larger" : "smaller", *why ? ": " : "", why);
         return;
     }
-    while (fields[f].choices[count].title)
+    snprintf(app->convert.text[field], LONGEST_FIELD, "%d", best);
+    app->convert.given[field] = true;
+    effect(app, (int)field);
+}
+
+static void step_choice(struct app *app, int step)
+{
+    int f = (int)field_selected(app), count = 0;
+    if (field_rows[f].kind == FIELD_SIZE) {
+        step_size(app, (enum field)f, step);
+        return;
+    }
+    if (f == FIELD_PLACE) {
+        if (suggest_left(app))
+            effect(app, f);
+        else
+            app_say(app, STYLE_DIM, "no unfinished run lies beside this place; Enter edits it");
+        return;
+    }
+    if (field_rows[f].kind != FIELD_CHOICE) {
+        app_say(app, STYLE_DIM, field_rows[f].kind == FIELD_TEXT ? "Enter edits this field" : "this field has no choices");
+        return;
+    }
+    while (field_rows[f].choices[count].title)
         count++;
     app->convert.choice[f] = (app->convert.choice[f] + step + count) % count;
+    app->convert.given[f] = true;
+    if (f == FIELD_FORMAT && !app->convert.given[FIELD_PLACE])
+        suggest_place(app, app->convert.place_number = 1);
+    fields_show(app);
     effect(app, f);
 }
 
 static void edit_done(struct app *app, const char *text, bool accepted)
 {
-    int f = (int)app->convert.list.selected;
+    int f = (int)field_selected(app);
     if (!accepted || strcmp(app->convert.text[f], text) == 0)
         return;
     snprintf(app->convert.text[f], LONGEST_FIELD, "%s", text);
-    app->convert.place_given |= f == FIELD_PLACE;
+    app->convert.given[f] = true;
     effect(app, f);
 }
 
 void act_edit(struct app *app)
 {
-    int f = (int)app->convert.list.selected;
-    if (fields[f].kind == FIELD_TEXT)
-        prompt_line(app, fields[f].label, app->convert.text[f], NULL, edit_done);
+    int f = (int)field_selected(app);
+    if (field_rows[f].kind == FIELD_TEXT || field_rows[f].kind == FIELD_SIZE)
+        prompt_line(app, field_rows[f].label, app->convert.text[f], NULL, edit_done);
     else
-        app_say(app, STYLE_DIM, fields[f].kind == FIELD_CHOICE ? "Space takes the next choice" : "there is nothing to edit");
+        app_say(app, STYLE_DIM, field_rows[f].kind == FIELD_CHOICE ? "Space takes the next choice" : "there is nothing to edit");
 }
 
 static void enter(struct app *app)
 {
-    int f = (int)app->convert.list.selected;
-    if (fields[f].kind == FIELD_BUTTON)
+    int f = (int)field_selected(app);
+    if (field_rows[f].kind == FIELD_BUTTON)
         act_start(app);
-    else if (fields[f].kind == FIELD_CHOICE)
+    else if (field_rows[f].kind == FIELD_CHOICE)
         step_choice(app, 1);
     else
         act_edit(app);
@@ -504,8 +469,8 @@ static void enter(struct app *app)
 
 static void space(struct app *app)
 {
-    int f = (int)app->convert.list.selected;
-    if (fields[f].kind == FIELD_BUTTON)
+    int f = (int)field_selected(app);
+    if (field_rows[f].kind == FIELD_BUTTON)
         act_start(app);
     else
         step_choice(app, 1);
@@ -531,7 +496,8 @@ static void opened(struct app *app)
 {
     if (app->opened && app->plan_state == PLAN_NONE && !run_going(app))
         convert_plan(app);
+    trial_begin(app);
 }
 
-const struct screen_ops convert_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .space = space, .tab = tab, .command = command,
+const struct screen_ops convert_ops = { .draw = convert_draw, .move = move, .end = end, .enter = enter, .space = space, .tab = tab, .command = command,
                                         .opened = opened };

@@ -155,6 +155,7 @@ static void forget(struct app *app)
     app->check_going = app->check_deep = false;
     planned_free(&app->plan);
     app->plan_state = PLAN_NONE;
+    app->trial = (struct trial){ 0 };
     opened_drop(app->opened);
     app->opened = NULL;
 }
@@ -176,6 +177,7 @@ static void open_apply(struct app *app, struct task *task)
     finding_select(app);
     check_begin(app, false);
     tensors_ready(app);
+    convert_opened(app);
     convert_plan(app);
 }
 

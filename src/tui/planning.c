@@ -2,7 +2,10 @@
  * before the last change of a field is dropped when it comes. */
 #include "tui/app.h"
 #include "base/error.h"
+#include "base/arena.h"
 #include "base/io.h"
+#include "base/pool.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,21 +14,38 @@ struct plan_task {
     struct opened *opened;
     uint64_t number;
     struct sl_plan_options options;     /* its strings are ours: */
-    char *place, *hf_config;
+    char *place, *hf_config, *pp_layout;
     struct planned made;
     int code;
     struct sl_error error;
 };
 
-static bool parent_exists(const char *path)
+/* Unfinished runs in the folder that the place is in, the place's own left out. */
+#define JOURNAL ".partial.journal"
+static void look_beside(const char *place, struct planned *p)
 {
-    const char *slash = strrchr(path, '/');
-    if (!slash || slash == path)
-        return true;
-    char *parent = strndup(path, (size_t)(slash - path));
-    bool exists = parent && sl_path_is_folder(parent);
-    free(parent);
-    return exists;
+    struct sl_arena arena = { 0 };
+    const char *slash = strrchr(place, '/'), *const *names;
+    char folder[LONGEST_FIELD], path[2 * LONGEST_FIELD];
+    size_t count = 0;
+    snprintf(folder, sizeof folder, "%.*s", slash == place ? 1 : slash ? (int)(slash - place) : 1, slash ? place : ".");
+    if (sl_folder_list(folder, 100000, &arena, &names, &count, NULL))
+        count = 0;
+    for (size_t i = 0; i < count && p->left_count < MOST_LEFT; i++) {
+        struct left_run *left = &p->left[p->left_count];
+        struct sl_place found;
+        const size_t len = strlen(names[i]);
+        if (!sl_text_ends(names[i], JOURNAL) || len - strlen(JOURNAL) >= sizeof left->name)
+            continue;
+        snprintf(left->name, sizeof left->name, "%.*s", (int)(len - strlen(JOURNAL)), names[i]);
+        snprintf(path, sizeof path, "%s/%s", folder, left->name);
+        if (!strcmp(left->name, slash ? slash + 1 : place) || sl_place_look(path, &found, NULL))
+            continue;
+        left->tensors = found.tensors_written;
+        left->state = found.state;
+        p->left_count++;
+    }
+    sl_arena_free(&arena);
 }
 
 static void plan_work(struct task *task)
@@ -35,8 +55,11 @@ static void plan_work(struct task *task)
     if (t->code)
         return;
     t->made.info = sl_plan_info(t->made.plan);
-    t->made.exists = *t->place && sl_path_exists(t->place);
-    t->made.parent_missing = *t->place && !parent_exists(t->place);
+    t->made.memory_available = sl_memory_available();
+    if (!*t->place)
+        return;
+    t->made.looked = sl_place_look(t->place, &t->made.place, NULL) == SL_OK;
+    look_beside(t->place, &t->made);
 }
 
 static void plan_apply(struct app *app, struct task *task)
@@ -53,8 +76,8 @@ static void plan_apply(struct app *app, struct task *task)
     if (t->code)
         return;
     map_ready(app);
-    if (app->plan.exists)
-        convert_place_taken(app);
+    if (app->plan.looked)
+        convert_place_known(app);
 }
 
 static void plan_drop(struct app *app, struct task *task)
@@ -66,6 +89,7 @@ static void plan_drop(struct app *app, struct task *task)
     opened_drop(t->opened);
     free(t->place);
     free(t->hf_config);
+    free(t->pp_layout);
     free(t);
 }
 
@@ -92,8 +116,11 @@ void plan_begin(struct app *app)
     t->place = strdup(app->convert.text[FIELD_PLACE]);
     t->hf_config = t->options.hf_config ? strdup(t->options.hf_config) : NULL;
     t->options.hf_config = t->hf_config;
+    t->pp_layout = t->options.pp_layout ? strdup(t->options.pp_layout) : NULL;
+    t->options.pp_layout = t->pp_layout;
     if (!t->place) {
         free(t->hf_config);
+        free(t->pp_layout);
         free(t);
         return;
     }

@@ -184,6 +184,22 @@ int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **job, str
 }
 const struct sl_check_result *sl_check_result(const struct sl_job *job) { return &job->checked; }
 
+size_t sl_plan_sizes(const struct sl_checkpoint *ck, const struct sl_plan_options *o, enum sl_axis axis, struct sl_size_choice *out, size_t room)
+{
+    (void)ck; (void)o; (void)axis;
+    if (room)
+        out[0] = (struct sl_size_choice){ .size = 1, .fits = true };
+    return room ? 1 : 0;
+}
+int sl_place_look(const char *dst, struct sl_place *out, struct sl_error *err)
+{
+    (void)dst; (void)err;
+    *out = (struct sl_place){ .state = SL_PLACE_FREE, .age = -1 };
+    return SL_OK;
+}
+size_t sl_model_row_count(void) { return 0; }
+const struct sl_model_row *sl_model_row(size_t i) { (void)i; return NULL; }
+
 int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan_options *o, struct sl_plan **out, struct sl_error *err)
 {
     struct sl_plan *p = calloc(1, sizeof *p);
