@@ -12,6 +12,7 @@
 #include "format/torchwrite.h"
 
 #include "base/dtype.h"
+#include "base/map.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -343,9 +344,42 @@ static void close_value(struct sl_pickler *p, const struct sl_value *v)
     }
 }
 
-/* A loop over a stack of containers; a value has at most some hundred levels,
- * but they come from a file. */
+/* The parts of a value may be shared: a pickle of a few hundred bytes can stand for a tree of
+ * millions. So what is shared is written once and fetched from the memo after that, as
+ * Python's own pickler does; what is written is then about as long as what was read.
+ *
+ * A first walk counts the references to each container and each longer text, a second
+ * writes. Both are loops over a stack of containers, and both go into each container once. */
+enum { SHARED_TEXT = 16 };               /* shorter text is written again: a fetch takes up to 5 bytes */
+enum { SEEN_ONCE = 1, SEEN_AGAIN = 2, IN_MEMO = 3 };
+
 struct level { const struct sl_value *v; size_t next; };
+struct walk {
+    struct level *levels; size_t depth, room;
+    struct sl_map seen;                  /* value, by its address -> SEEN_ONCE, SEEN_AGAIN, IN_MEMO + its place */
+    struct sl_arena keys;                /* of `seen` */
+};
+
+static bool may_be_shared(const struct sl_value *v)
+{
+    return is_container(v) || ((v->kind == SL_VALUE_STR || v->kind == SL_VALUE_BYTES) && v->len > SHARED_TEXT);
+}
+
+static uint64_t seen(const struct walk *w, const struct sl_value *v)
+{
+    uint64_t state = 0;
+    sl_map_get(&w->seen, (const char *)&v, sizeof v, &state);
+    return state;
+}
+
+static bool set_seen(struct walk *w, const struct sl_value *v, uint64_t state)
+{
+    const struct sl_value **key = SL_ARENA_NEW(&w->keys, const struct sl_value *, 1);
+    if (!key)
+        return false;
+    *key = v;
+    return sl_map_put(&w->seen, (const char *)key, sizeof v, state);
+}
 
 static const struct sl_value *next_child(struct level *l)
 {
@@ -358,40 +392,90 @@ static const struct sl_value *next_child(struct level *l)
     return i % 2 ? v->items[i / 2] : v->keys[i / 2];
 }
 
+static bool enter(struct walk *w, const struct sl_value *v)
+{
+    if (w->depth == w->room) {
+        const size_t room = w->room ? 2 * w->room : 16;
+        struct level *grown = realloc(w->levels, room * sizeof *grown);
+        if (!grown)
+            return false;
+        w->levels = grown;
+        w->room = room;
+    }
+    w->levels[w->depth++] = (struct level){ .v = v };
+    return true;
+}
+
+/* Counts one reference; goes into a container the first time it is met. */
+static bool count_reference(struct walk *w, const struct sl_value *v)
+{
+    if (!may_be_shared(v))
+        return true;
+    const uint64_t before = seen(w, v);
+    if (before == SEEN_AGAIN)
+        return true;
+    if (!set_seen(w, v, before ? SEEN_AGAIN : SEEN_ONCE))
+        return false;
+    return before || !is_container(v) || enter(w, v);
+}
+
+static bool count_references(struct walk *w, const struct sl_value *v)
+{
+    bool ok = count_reference(w, v);
+    while (ok && w->depth) {
+        const struct sl_value *child = next_child(&w->levels[w->depth - 1]);
+        if (child)
+            ok = count_reference(w, child);
+        else
+            w->depth--;
+    }
+    return ok;
+}
+
+/* After a value was written: a place in the memo, if it will be needed again. */
+static void keep_shared(struct sl_pickler *p, struct walk *w, const struct sl_value *v)
+{
+    if (!may_be_shared(v) || seen(w, v) != SEEN_AGAIN)
+        return;
+    if (!set_seen(w, v, IN_MEMO + (uint64_t)sl_pickler_keep(p)))
+        p->out.failed = true;
+}
+
+static void put_reference(struct sl_pickler *p, struct walk *w, const struct sl_value *v)
+{
+    const uint64_t state = may_be_shared(v) ? seen(w, v) : 0;
+    if (state >= IN_MEMO) {
+        sl_pickler_fetch(p, (uint32_t)(state - IN_MEMO));
+    } else if (!is_container(v)) {
+        put_leaf(p, v);
+        keep_shared(p, w, v);
+    } else if (enter(w, v)) {
+        open_value(p, v);
+    } else {
+        p->out.failed = true;
+    }
+}
+
 void sl_pickler_value(struct sl_pickler *p, const struct sl_value *v)
 {
-    if (!is_container(v)) {
-        put_leaf(p, v);
-        return;
-    }
-    size_t room = 16, depth = 0;
-    struct level *levels = malloc(room * sizeof *levels);
-    if (!levels) {
+    struct walk w = { 0 };
+    if (!count_references(&w, v))
         p->out.failed = true;
-        return;
-    }
-    levels[depth++] = (struct level){ .v = v };
-    open_value(p, v);
-    while (depth && !p->out.failed) {
-        const struct sl_value *child = next_child(&levels[depth - 1]);
-        if (!child) {
-            close_value(p, levels[--depth].v);
-        } else if (!is_container(child)) {
-            put_leaf(p, child);
+    else
+        put_reference(p, &w, v);
+    while (w.depth && !p->out.failed) {
+        const struct sl_value *child = next_child(&w.levels[w.depth - 1]);
+        if (child) {
+            put_reference(p, &w, child);
         } else {
-            if (depth == room) {
-                struct level *grown = realloc(levels, (room *= 2) * sizeof *grown);
-                if (!grown) {
-                    p->out.failed = true;
-                    break;
-                }
-                levels = grown;
-            }
-            levels[depth++] = (struct level){ .v = child };
-            open_value(p, child);
+            const struct sl_value *done = w.levels[--w.depth].v;
+            close_value(p, done);
+            keep_shared(p, &w, done);
         }
     }
-    free(levels);
+    free(w.levels);
+    sl_map_free(&w.seen);
+    sl_arena_free(&w.keys);
 }
 
 /* --- tensors ------------------------------------------------------------ */

@@ -63,7 +63,9 @@ void sl_pickler_enum(struct sl_pickler *p, const char *module, const char *name,
  * "types.SimpleNamespace", "collections.OrderedDict", "torch.dtype",
  * "torch.Size", "tuple" and "set" are kept; members of enums become the plain
  * int or str they hold (their class need not exist where the file is loaded);
- * OPAQUE and TENSOR become None. */
+ * OPAQUE and TENSOR become None. Containers and longer texts that several places share are
+ * written once, so the length is in proportion to that of the values, not of the tree
+ * they stand for; no value may hold itself. */
 void sl_pickler_value(struct sl_pickler *p, const struct sl_value *v);
 /* A contiguous tensor in storage number `storage` (of storage_count elements of
  * its dtype), from element `offset` on. Use storages in rising order: 0 first. */

@@ -180,6 +180,51 @@ static void values_of_a_file_can_be_written_again(void **state)
     free(bytes);
 }
 
+/* A text, and 18 lists that each hold the one before twice: as a tree a quarter of a million
+ * texts. Written, each is there once, and is fetched again with BINGET or, from the 257th
+ * place of the memo on, LONG_BINGET. */
+static void shared_parts_are_written_once(void **state)
+{
+    enum { LEVELS = 18, FILLERS = 300 };
+    static const char text[] = "a text that is longer than a fetch";
+    struct sl_value leaf = { .kind = SL_VALUE_STR, .s = text, .len = sizeof text - 1 };
+    struct sl_value lists[LEVELS], filler[FILLERS], all = { .kind = SL_VALUE_LIST };
+    const struct sl_value *pairs[LEVELS][2], *items[2 * FILLERS + 1];
+    struct sl_arena arena = { 0 };
+    struct sl_torch_file t;
+    struct sl_pickler p = { 0 };
+    struct sl_error err;
+    struct image im;
+    (void)state;
+    for (size_t i = 0; i < LEVELS; i++) {
+        pairs[i][0] = pairs[i][1] = i ? &lists[i - 1] : &leaf;
+        lists[i] = (struct sl_value){ .kind = SL_VALUE_LIST, .items = pairs[i], .len = 2 };
+    }
+    for (size_t i = 0; i < FILLERS; i++) {
+        filler[i] = (struct sl_value){ .kind = SL_VALUE_LIST };
+        items[2 * i] = items[2 * i + 1] = &filler[i];
+    }
+    items[2 * FILLERS] = &lists[LEVELS - 1];
+    all.items = items;
+    all.len = 2 * FILLERS + 1;
+    sl_pickler_begin(&p);
+    sl_pickler_value(&p, &all);
+    sl_pickler_end(&p);
+    assert_false(p.out.failed);
+    assert_true(p.out.len < 5000);
+    assemble(&im, p.out.data, p.out.len, NULL, 0, NULL);
+    struct sl_file file = memory_file(im.bytes, im.layout.file_size);
+    if (sl_torch_open(&file, 0, file.size, &arena, &t, &err))
+        fail_msg("%s", err.message);
+    assert_true(sl_value_equal(&all, t.object));
+    assert_ptr_equal(t.object->items[0], t.object->items[1]);
+    assert_ptr_equal(t.object->items[598], t.object->items[599]);
+    assert_ptr_not_equal(t.object->items[0], t.object->items[2]);
+    sl_buf_free(&p.out);
+    sl_arena_free(&arena);
+    release(&im);
+}
+
 /* --- 4 GiB and more ----------------------------------------------------- */
 
 static void storages_past_4_gib_get_their_zip64_fields(void **state)
@@ -241,6 +286,7 @@ int main(void)
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(integers_of_every_width_read_back),
         cmocka_unit_test(values_of_a_file_can_be_written_again),
+        cmocka_unit_test(shared_parts_are_written_once),
         cmocka_unit_test(storages_past_4_gib_get_their_zip64_fields),
         cmocka_unit_test(sizes_that_overflow_are_refused),
     };
