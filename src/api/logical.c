@@ -284,14 +284,25 @@ static int by_place(const void *x, const void *y)
     return a->first < b->first ? -1 : a->first > b->first;
 }
 
+/* Without ranks a stored name is global as it is: the chunks of one array are found by it. */
+static bool is_met(const struct sl_checkpoint *ck, const struct sl_map *stored, const struct sl_tensor *t, uint64_t *at)
+{
+    return !has_ranks(ck) && !(t->flags & SL_TENSOR_OPTIMIZER) && sl_map_get(stored, t->name, strlen(t->name), at);
+}
+
 static int collect(struct sl_checkpoint *ck, struct merged **list, size_t *count, struct sl_error *err)
 {
-    struct sl_map names = { 0 };
+    struct sl_map names = { 0 }, stored = { 0 };
     size_t room = 0;
     int code = SL_OK;
     for (size_t i = 0; i < ck->c->tensor_count && !code; i++) {
         const struct sl_tensor *t = &ck->c->tensors[i];
         char text[NAME_ROOM];
+        uint64_t met;
+        if (is_met(ck, &stored, t, &met)) {
+            code = merged_add(&(*list)[met], i, err);
+            continue;
+        }
         struct naming n = naming_of(ck, t);
         uint64_t at = *count;
         bool added = false;
@@ -309,9 +320,12 @@ static int collect(struct sl_checkpoint *ck, struct merged **list, size_t *count
         }
         if (!code && added)
             (*list)[(*count)++] = (struct merged){ .l = { .name = name, .layer = n.layer, .expert = n.expert }, .rule = n.rule, .first = i };
+        if (!code && !has_ranks(ck) && !(t->flags & SL_TENSOR_OPTIMIZER) && !sl_map_put(&stored, t->name, strlen(t->name), at))
+            code = sl_fail_memory(err, ck->c->tensor_count * sizeof(struct sl_map_slot));
         if (!code)
             code = merged_add(&(*list)[at], i, err);
     }
+    sl_map_free(&stored);
     sl_map_free(&names);
     return code;
 }

@@ -353,7 +353,15 @@ static int read_pickle(struct dcp_reader *d, char **bytes)
     int code = sl_file_read(file, 0, head, head_len, d->r.err);
     if (code)
         return code;
-    code = torch_pickle_read(&d->r, 0, bytes, &d->r.pickle, d->r.err);
+    if (file->size > SL_LIMIT_PICKLE_BYTES)
+        return sl_fail(d->r.err, SL_INPUT, file->path, "it has %llu bytes; at most %llu are read", (unsigned long long)file->size,
+                       (unsigned long long)SL_LIMIT_PICKLE_BYTES);
+    *bytes = malloc(file->size + 1);
+    if (!*bytes)
+        return sl_fail_memory(d->r.err, file->size);
+    code = sl_file_read(file, 0, *bytes, file->size, d->r.err);
+    if (!code)
+        code = sl_pickle_parse(*bytes, file->size, file->path, &d->r.scratch, &d->r.pickle, d->r.err);
     const char *what = code == SL_INPUT && head[0] != 0x80 ? sl_sniff(head, head_len) : NULL;
     return what ? sl_fail(d->r.err, SL_INPUT, file->path, "it is %s; expected a pickle", what) : code;
 }
