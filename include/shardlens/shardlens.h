@@ -149,6 +149,13 @@ struct sl_slice_info {
 int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out,
                      size_t *count, struct sl_error *err);
 
+/* Is a stored tensor a chunk of a larger array (of a distributed checkpoint)? Where it begins in
+ * that array: global_offset of struct sl_tensor. */
+bool sl_tensor_is_chunk(const struct sl_tensor *tensor);
+/* The bytes of its file that hold a stored tensor: [*begin, *end). For a chunk of a distributed
+ * checkpoint its item is looked into; when that can't be read it is the range of the whole item. */
+void sl_tensor_place(const struct sl_checkpoint *ck, size_t tensor, uint64_t *begin, uint64_t *end);
+
 /* Reads elements [first, first + count) of a stored tensor in row-major order into buf
  * (count * element size bytes, little-endian), following strides. */
 int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first, uint64_t count,

@@ -104,7 +104,9 @@ struct sl_tensor {
     uint64_t count;         /* elements: product of shape                      */
     uint64_t bytes;         /* count * element size                            */
     uint64_t offset;        /* byte offset of element 0 in the file; meaningless
-                               when SL_TENSOR_DEFLATED                         */
+                               when SL_TENSOR_DEFLATED; in a distributed checkpoint
+                               counted from where its item begins: see
+                               sl_tensor_place()                               */
     uint64_t storage_begin; /* byte offset of its storage in the file          */
     uint64_t storage_bytes; /* length of that storage                          */
     int32_t storage;        /* number of the storage in its file (shared by views) */

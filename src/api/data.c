@@ -95,6 +95,18 @@ int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_sl
 
 /* ---- elements --------------------------------------------------------------------- */
 
+bool sl_tensor_is_chunk(const struct sl_tensor *t)
+{
+    return t->rank < 0 && t->ndim && t->global_shape && memcmp(t->shape, t->global_shape, t->ndim * sizeof *t->shape);
+}
+
+void sl_tensor_place(const struct sl_checkpoint *ck, size_t tensor, uint64_t *begin, uint64_t *end)
+{
+    *begin = *end = 0;
+    if (tensor < ck->c->tensor_count)
+        sl_ckpt_place(ck->c, &ck->c->tensors[tensor], begin, end);
+}
+
 int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first, uint64_t count, void *buf, struct sl_error *err)
 {
     if (tensor >= ck->c->tensor_count)

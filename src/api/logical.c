@@ -204,12 +204,6 @@ static void join_copies(struct sl_checkpoint *ck, struct merged *m)
     }
 }
 
-/* Is the tensor a chunk of an array that knows its whole shape, and is not cut by ranks? */
-static bool is_chunk(const struct sl_tensor *t)
-{
-    return t->rank < 0 && t->global_shape && t->ndim && memcmp(t->shape, t->global_shape, t->ndim * sizeof *t->shape);
-}
-
 /* Chunks of one array of a distributed checkpoint. That they cover it was looked at when it was opened. */
 static void join_chunks(struct sl_checkpoint *ck, struct merged *m, int64_t *shape)
 {
@@ -244,7 +238,7 @@ static int join(struct sl_checkpoint *ck, struct merged *m, struct sl_error *err
     const bool is_cut = m->rule && m->rule->cut_axis >= 0 && (uint32_t)m->rule->cut_axis < first->ndim && first->rank >= 0;
     if (is_cut)
         join_cut(ck, m, shape);
-    else if (is_chunk(first))
+    else if (sl_tensor_is_chunk(first))
         join_chunks(ck, m, shape);
     else
         join_copies(ck, m);

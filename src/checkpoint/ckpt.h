@@ -71,6 +71,9 @@ int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, voi
 /* Elements [first, first + count) in row-major order into buf, following strides. */
 int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t first,
                           uint64_t count, void *buf, struct sl_error *err);
+/* The bytes of its file that hold t: [*begin, *end). Of an item that can't be looked up, or does
+ * not hold its elements one after the other, all of it. */
+void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin, uint64_t *end);
 /* Advice to the kernel, both may do nothing. */
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
 void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);

@@ -379,6 +379,20 @@ static bool advice_range(const struct sl_ckpt *c, const struct sl_tensor *t, int
     return true;
 }
 
+void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin, uint64_t *end)
+{
+    const struct ckpt_item *item = NULL;
+    const int code = ckpt_item_find(c, t, &item, NULL);
+    if (item && (code || item->odd)) {
+        *begin = item->chunk->place.at;
+        *end = *begin + item->chunk->place.length;
+        return;
+    }
+    const bool scattered = t->flags & (SL_TENSOR_STRIDED | SL_TENSOR_DEFLATED);
+    *begin = item ? item->offset + (t->offset - t->storage_begin) : scattered ? t->storage_begin : t->offset;
+    *end = *begin + (scattered && !item ? t->storage_bytes : t->bytes);
+}
+
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len)
 {
     uint64_t at;

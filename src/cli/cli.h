@@ -104,6 +104,8 @@ int rank_filter_parse(const char *text, struct rank_filter *f, struct sl_error *
 bool rank_filter_fits(const struct rank_filter *f, const struct sl_checkpoint *ck, const struct sl_tensor *t);
 /* "tp1 pp0", "" for containers without ranks */
 char *rank_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char *out, size_t room);
+/* The same, or for a chunk its box in the whole array: "[26:52, 0:40]". */
+char *part_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char *out, size_t room);
 void problems_text(struct sl_buf *b, const struct sl_problem *p, size_t count);
 
 struct sl_json;

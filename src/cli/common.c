@@ -142,6 +142,21 @@ char *rank_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char 
     return out;
 }
 
+char *part_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char *out, size_t room)
+{
+    if (!sl_tensor_is_chunk(t))
+        return rank_text(ck, t, out, room);
+    size_t len = 0;
+    for (uint32_t a = 0; a < t->ndim && len < room; a++) {
+        const int n = snprintf(out + len, room - len, "%s%lld:%lld", a ? ", " : "[", (long long)t->global_offset[a],
+                               (long long)(t->global_offset[a] + t->shape[a]));
+        len += n > 0 ? (size_t)n : 0;
+    }
+    if (len < room)
+        snprintf(out + len, room - len, "]");
+    return out;
+}
+
 void problems_text(struct sl_buf *b, const struct sl_problem *p, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

@@ -52,19 +52,24 @@ static size_t rows_filter(struct row *rows, size_t count, const struct sl_checkp
 static void rows_text(struct sl_buf *b, const struct sl_checkpoint *ck, const struct row *rows, size_t count)
 {
     const struct sl_checkpoint_info *info = sl_info(ck);
-    int width = 20;
+    int width = 20, part_width = 12;
     for (size_t i = 0; i < count; i++)
         if ((int)strlen(rows[i].logical) > width && strlen(rows[i].logical) < 80)
             width = (int)strlen(rows[i].logical);
+    for (size_t i = 0; i < count; i++) {
+        char part[96];
+        const int len = (int)strlen(part_text(ck, rows[i].t, part, sizeof part));
+        part_width = len > part_width ? len : part_width;
+    }
     uint64_t total = 0;
     for (size_t i = 0; i < count; i++) {
         const struct sl_tensor *t = rows[i].t;
-        char shape[128], size[32], rank[48];
+        char shape[128], size[32], rank[96];
         sl_buf_printable(b, rows[i].logical, strlen(rows[i].logical));
         for (size_t k = strlen(rows[i].logical); k < (size_t)width; k++)
             sl_buf_char(b, ' ');
-        sl_buf_printf(b, "  %-6s %-16s %9s  %-12s ", sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape),
-                      sl_text_bytes(t->bytes, size, sizeof size), rank_text(ck, t, rank, sizeof rank));
+        sl_buf_printf(b, "  %-6s %-16s %9s  %-*s ", sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape),
+                      sl_text_bytes(t->bytes, size, sizeof size), part_width, part_text(ck, t, rank, sizeof rank));
         sl_buf_printable(b, info->files[t->file].name, strlen(info->files[t->file].name));
         sl_buf_char(b, '\n');
         total += t->bytes;
@@ -89,6 +94,10 @@ static void rows_json(struct sl_buf *b, const struct sl_checkpoint *ck, const st
         sl_json_kstr(&j, "dtype", sl_dtype_label(t->dtype));
         shape_json(&j, "shape", t->shape, t->ndim);
         sl_json_kuint(&j, "bytes", t->bytes);
+        if (sl_tensor_is_chunk(t)) {
+            shape_json(&j, "chunk_offset", t->global_offset, t->ndim);
+            shape_json(&j, "whole_shape", t->global_shape, t->ndim);
+        }
         sl_json_kstr(&j, "file", info->files[t->file].name);
         sl_json_kuint(&j, "offset", t->offset);
         sl_json_key(&j, "rank");

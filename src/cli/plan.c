@@ -16,18 +16,27 @@ static void box_text(struct sl_buf *b, const int64_t *lo, const int64_t *hi, uin
 
 static void piece_text(struct sl_buf *b, const struct sl_checkpoint *ck, const struct sl_piece_info *p)
 {
-    char rank[48] = "";
+    char rank[96] = "";
     sl_buf_str(b, "      ");
     box_text(b, p->target_lo, p->target_hi, p->target_ndim);
     if (p->source == SIZE_MAX) {
         sl_buf_printf(b, " <- %s\n", p->op);
         return;
     }
-    sl_buf_printf(b, " <- %s ", rank_text(ck, sl_tensor_at(ck, p->source), rank, sizeof rank));
+    const struct sl_tensor *t = sl_tensor_at(ck, p->source);
+    sl_buf_printf(b, " <- %s ", part_text(ck, t, rank, sizeof rank));
     sl_buf_printable(b, p->source_name, strlen(p->source_name));
     sl_buf_char(b, ' ');
     box_text(b, p->source_lo, p->source_hi, p->source_ndim);
-    sl_buf_printf(b, "%s%s\n", strcmp(p->op, "copy") ? " " : "", strcmp(p->op, "copy") ? p->op : "");
+    sl_buf_printf(b, "%s%s", strcmp(p->op, "copy") ? " " : "", strcmp(p->op, "copy") ? p->op : "");
+    if (sl_tensor_is_chunk(t)) {
+        uint64_t begin, end;
+        sl_tensor_place(ck, p->source, &begin, &end);
+        sl_buf_str(b, "  ");
+        sl_buf_printable(b, p->source_file, strlen(p->source_file));
+        sl_buf_printf(b, " bytes %llu-%llu", (unsigned long long)begin, (unsigned long long)end);
+    }
+    sl_buf_char(b, '\n');
 }
 
 /* Pieces of one target; NULL when memory is out. Free with free(). */
@@ -119,7 +128,24 @@ static void plan_text(struct sl_buf *b, const struct sl_checkpoint *ck, const st
     plan_summary(b, info);
 }
 
-static void piece_json(struct sl_json *j, const struct sl_piece_info *p)
+static void chunk_json(struct sl_json *j, const struct sl_checkpoint *ck, size_t tensor)
+{
+    const struct sl_tensor *t = sl_tensor_at(ck, tensor);
+    uint64_t begin, end;
+    if (!sl_tensor_is_chunk(t))
+        return;
+    sl_tensor_place(ck, tensor, &begin, &end);
+    sl_json_key(j, "source_chunk");
+    sl_json_object(j);
+    sl_json_kstr(j, "key", t->path);
+    shape_json(j, "offset", t->global_offset, t->ndim);
+    shape_json(j, "shape", t->shape, t->ndim);
+    sl_json_kuint(j, "begin", begin);
+    sl_json_kuint(j, "end", end);
+    sl_json_object_end(j);
+}
+
+static void piece_json(struct sl_json *j, const struct sl_checkpoint *ck, const struct sl_piece_info *p)
 {
     sl_json_object(j);
     if (p->source == SIZE_MAX) {
@@ -128,6 +154,7 @@ static void piece_json(struct sl_json *j, const struct sl_piece_info *p)
     } else {
         sl_json_kstr(j, "source", p->source_name);
         sl_json_kstr(j, "source_file", p->source_file);
+        chunk_json(j, ck, p->source);
         sl_json_key(j, "source_box");
         sl_json_object(j);
         shape_json(j, "lo", p->source_lo, p->source_ndim);
@@ -144,7 +171,7 @@ static void piece_json(struct sl_json *j, const struct sl_piece_info *p)
     sl_json_object_end(j);
 }
 
-static void chunk_json(struct sl_json *j, const struct sl_plan_target *t)
+static void target_chunk_json(struct sl_json *j, const struct sl_plan_target *t)
 {
     sl_json_key(j, "chunk");
     sl_json_object(j);
@@ -153,7 +180,8 @@ static void chunk_json(struct sl_json *j, const struct sl_plan_target *t)
     sl_json_object_end(j);
 }
 
-static void targets_json(struct sl_json *j, const struct sl_plan *plan, const struct sl_plan_info *info)
+static void targets_json(struct sl_json *j, const struct sl_checkpoint *ck, const struct sl_plan *plan,
+                         const struct sl_plan_info *info)
 {
     sl_json_key(j, "targets");
     sl_json_array(j);
@@ -165,7 +193,7 @@ static void targets_json(struct sl_json *j, const struct sl_plan *plan, const st
         sl_json_kstr(j, "dtype", sl_dtype_label(t->dtype));
         shape_json(j, "shape", t->shape, t->ndim);
         if (t->whole)
-            chunk_json(j, t);
+            target_chunk_json(j, t);
         sl_json_kuint(j, "bytes", t->bytes);
         sl_json_kstr(j, "file", t->file >= 0 ? info->files[t->file].name : NULL);
         sl_json_kuint(j, "offset", t->offset);
@@ -174,7 +202,7 @@ static void targets_json(struct sl_json *j, const struct sl_plan *plan, const st
         sl_json_array(j);
         struct sl_piece_info *pieces = pieces_of(plan, i, &count);
         for (size_t k = 0; pieces && k < count; k++)
-            piece_json(j, &pieces[k]);
+            piece_json(j, ck, &pieces[k]);
         free(pieces);
         sl_json_array_end(j);
         sl_json_object_end(j);
@@ -182,7 +210,7 @@ static void targets_json(struct sl_json *j, const struct sl_plan *plan, const st
     sl_json_array_end(j);
 }
 
-static void plan_json(struct sl_buf *b, const struct sl_plan *plan)
+static void plan_json(struct sl_buf *b, const struct sl_checkpoint *ck, const struct sl_plan *plan)
 {
     const struct sl_plan_info *info = sl_plan_info(plan);
     struct sl_json j;
@@ -193,7 +221,7 @@ static void plan_json(struct sl_buf *b, const struct sl_plan *plan)
     sl_json_kstr(&j, "format", info->format_name);
     sl_json_kstr(&j, "hash", info->hash);
     sl_json_kstr(&j, "proof", info->proof);
-    targets_json(&j, plan, info);
+    targets_json(&j, ck, plan, info);
     sl_json_key(&j, "files");
     sl_json_array(&j);
     for (size_t i = 0; i < info->file_count; i++) {
@@ -258,7 +286,7 @@ int command_plan(const struct values *v)
     } else {
         struct sl_buf out = { 0 };
         if (v->given[OPT_JSON])
-            plan_json(&out, plan);
+            plan_json(&out, ck, plan);
         else
             plan_text(&out, ck, plan);
         code = out_flush(&out);

@@ -80,7 +80,8 @@ static void histogram_text(struct sl_buf *b, const struct sl_histogram *h)
 static void shown_text(struct sl_buf *b, const struct shown *s)
 {
     const struct sl_checkpoint_info *info = sl_info(s->ck);
-    char shape[128], size[32], rank[48];
+    char shape[128], size[32], rank[96];
+    uint64_t begin, end;
     sl_buf_printable(b, s->l->name, strlen(s->l->name));
     sl_buf_printf(b, "\n  %s %s  %s  %s", sl_dtype_label(s->l->dtype), sl_text_shape(s->l->shape, s->l->ndim, shape, sizeof shape),
                   sl_text_bytes(s->l->bytes, size, sizeof size), s->l->split_text);
@@ -89,15 +90,16 @@ static void shown_text(struct sl_buf *b, const struct shown *s)
     sl_buf_printf(b, "\npieces\n");
     for (size_t i = 0; i < s->count; i++) {
         const struct sl_tensor *t = sl_tensor_at(s->ck, s->pieces[i]);
-        sl_buf_printf(b, "  %-12s %s  ", rank_text(s->ck, t, rank, sizeof rank), sl_text_shape(t->shape, t->ndim, shape, sizeof shape));
+        sl_buf_printf(b, "  %-12s %s  ", part_text(s->ck, t, rank, sizeof rank), sl_text_shape(t->shape, t->ndim, shape, sizeof shape));
         sl_buf_printable(b, info->files[t->file].name, strlen(info->files[t->file].name));
-        sl_buf_printf(b, " at byte %llu  xxh3 %016llx\n", (unsigned long long)t->offset, (unsigned long long)s->checksum[i]);
+        sl_tensor_place(s->ck, s->pieces[i], &begin, &end);
+        sl_buf_printf(b, " at byte %llu  xxh3 %016llx\n", (unsigned long long)begin, (unsigned long long)s->checksum[i]);
         slices_text(b, s->ck, s->pieces[i]);
         values_text(b, s->ck, s->pieces[i]);
     }
     sl_buf_str(b, "statistics\n");
     for (size_t i = 0; i < s->count; i++)
-        stats_line(b, rank_text(s->ck, sl_tensor_at(s->ck, s->pieces[i]), rank, sizeof rank), &s->piece[i]);
+        stats_line(b, part_text(s->ck, sl_tensor_at(s->ck, s->pieces[i]), rank, sizeof rank), &s->piece[i]);
     if (s->count > 1)
         stats_line(b, "all pieces", &s->all);
     histogram_text(b, &s->histogram);
@@ -170,13 +172,19 @@ static void shown_json(struct sl_buf *b, const struct shown *s)
     for (size_t i = 0; i < s->count; i++) {
         const struct sl_tensor *t = sl_tensor_at(s->ck, s->pieces[i]);
         char rank[48], sum[32];
+        uint64_t begin, end;
         snprintf(sum, sizeof sum, "xxh3:%016llx", (unsigned long long)s->checksum[i]);
         sl_json_object(&j);
         sl_json_kstr(&j, "stored_name", t->path);
         sl_json_kstr(&j, "rank", rank_text(s->ck, t, rank, sizeof rank));
         sl_json_kstr(&j, "file", info->files[t->file].name);
-        sl_json_kuint(&j, "offset", t->offset);
+        sl_tensor_place(s->ck, s->pieces[i], &begin, &end);
+        sl_json_kuint(&j, "offset", begin);
         shape_json(&j, "shape", t->shape, t->ndim);
+        if (sl_tensor_is_chunk(t)) {
+            shape_json(&j, "chunk_offset", t->global_offset, t->ndim);
+            shape_json(&j, "whole_shape", t->global_shape, t->ndim);
+        }
         sl_json_kstr(&j, "checksum", sum);
         stats_json(&j, &s->piece[i]);
         slices_json(&j, s->ck, s->pieces[i]);

@@ -139,6 +139,33 @@ TEST(an_array_in_chunks_is_one_logical_tensor)
     sl_close(ck);
 }
 
+TEST(the_place_of_a_chunk_is_where_its_bytes_are)
+{
+    static const char *const fixtures[] = { "dist/llama_tp2_pp2", "dist/safetensors", "dist/mixtral_ep2" };
+    for (size_t f = 0; f < sizeof fixtures / sizeof *fixtures; f++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof path, FIXTURES "%s", fixtures[f]);
+        struct sl_checkpoint *ck = opened(path);
+        for (size_t i = 0; i < sl_tensor_count(ck); i++) {
+            const struct sl_tensor *t = sl_tensor_at(ck, i);
+            uint64_t begin, end;
+            sl_tensor_place(ck, i, &begin, &end);
+            assert_int_equal(end - begin, t->bytes);
+            FILE *file = fopen(sl_info(ck)->files[t->file].path, "rb");
+            unsigned char *there = malloc(t->bytes + 1), *read = malloc(t->bytes + 1);
+            assert_non_null(file);
+            assert_int_equal(fseek(file, (long)begin, SEEK_SET), 0);
+            assert_int_equal(fread(there, 1, t->bytes, file), t->bytes);
+            fclose(file);
+            assert_int_equal(sl_tensor_read(ck, i, 0, t->count, read, &err), 0);
+            assert_memory_equal(there, read, t->bytes);
+            free(there);
+            free(read);
+        }
+        sl_close(ck);
+    }
+}
+
 TEST(damaged_ones_are_not_converted)
 {
     static const char *const cases[] = { "hole", "overlap", "outside", "no_place", "short", "gone", "other_dtype", "other_shape",
@@ -163,6 +190,7 @@ int main(void)
         ROW(it_equals_the_rank_folders_of_the_same_weights),
         ROW(a_module_of_no_known_family_is_converted_as_it_is),
         ROW(an_array_in_chunks_is_one_logical_tensor),
+        ROW(the_place_of_a_chunk_is_where_its_bytes_are),
         ROW(damaged_ones_are_not_converted),
     };
     return cmocka_run_group_tests(tests, make_root, drop_root);

@@ -173,6 +173,11 @@ static void what_is_damaged_or_unknown_is_described_as_the_schemas_say(void **st
     output_fits("check", 1, "check $T/damaged --deep");
     output_fits("inspect", 0, "inspect tests/fixtures/llama_noargs_tp2_pp1");
     output_fits("inspect", 0, "inspect tests/fixtures/llama.expected.safetensors");
+    output_fits("inspect", 0, "inspect tests/fixtures/dist/llama_tp2_pp2");
+    output_fits("ls", 0, "ls tests/fixtures/dist/llama_tp2_pp2");
+    output_fits("show", 0, "show tests/fixtures/dist/llama_tp2_pp2 decoder.layers.0.mlp.linear_fc1.weight");
+    output_fits("plan", 0, "plan tests/fixtures/dist/llama_tp2_pp2 --to hf");
+    output_fits("check", 1, "check tests/fixtures/dist/bad/hole");
     output_fits("ls", 0, "ls tests/fixtures/llama.expected.safetensors");
 }
 
