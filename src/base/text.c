@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- buffers ---- */
 
@@ -239,6 +240,15 @@ char *sl_text_bytes(uint64_t bytes, char *out, size_t room)
 {
     static const char *const units[] = { "B", "KB", "MB", "GB", "TB", "PB", "EB" };
     return scaled(bytes, units, out, room);
+}
+
+char *sl_text_time(int64_t seconds, bool utc, char *out, size_t room)
+{
+    const time_t t = (time_t)seconds;
+    struct tm tm;
+    if (!(utc ? gmtime_r(&t, &tm) : localtime_r(&t, &tm)) || !strftime(out, room, utc ? "%Y-%m-%dT%H:%M:%SZ" : "%Y-%m-%d %H:%M:%S", &tm))
+        *out = '\0';
+    return out;
 }
 
 char *sl_text_count(uint64_t count, char *out, size_t room)

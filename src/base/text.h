@@ -42,6 +42,9 @@ bool sl_text_is_utf8(const char *s, size_t len);
 char *sl_text_bytes(uint64_t bytes, char *out, size_t room);
 /* "8.03 B", "434 M": counts of parameters. */
 char *sl_text_count(uint64_t count, char *out, size_t room);
+/* Seconds since 1970 as "2026-11-24 10:31:02" in the local time zone, or with utc as
+ * "2026-11-24T10:31:02Z"; "" where the calendar ends. At most 32 bytes. */
+char *sl_text_time(int64_t seconds, bool utc, char *out, size_t room);
 /* "1,234,567" */
 char *sl_text_grouped(uint64_t n, char *out, size_t room);
 /* "[4096, 11008]"; "[]" for a scalar. */

@@ -60,8 +60,21 @@ static void ranks_text(struct sl_buf *b, const struct sl_checkpoint_info *info)
     }
 }
 
-static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info)
+/* When the oldest and the newest file were last written; false without files. */
+static bool saved_between(const struct sl_checkpoint_info *info, bool utc, char *first, char *last, size_t room)
 {
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    for (size_t i = 0; i < info->file_count; i++) {
+        const int64_t at = info->files[i].mtime_ns / 1000000000;
+        low = at < low ? at : low;
+        high = at > high ? at : high;
+    }
+    return info->file_count && *sl_text_time(low, utc, first, room) && *sl_text_time(high, utc, last, room);
+}
+
+static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info, bool utc)
+{
+    char first[32], last[32];
     char size[32], unique[32], count[32];
     verdict_text(b, info);
     sl_buf_str(b, "path       ");
@@ -89,6 +102,8 @@ static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info
         sl_buf_str(b, "iteration  release\n");
     else if (info->iteration >= 0)
         sl_buf_printf(b, "iteration  %lld\n", (long long)info->iteration);
+    if (saved_between(info, utc, first, last, sizeof first))
+        sl_buf_printf(b, "saved      %s%s%s\n", first, strcmp(first, last) ? " to " : "", strcmp(first, last) ? last : "");
     if (info->config_count)
         sl_buf_str(b, "config\n");
     config_text(b, info);
@@ -227,6 +242,16 @@ static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *inf
     moe_json(j, info->moe);
     number_or_null(j, "iteration", info->iteration >= 0, info->iteration);
     sl_json_kbool(j, "release", info->release);
+    char first[32], last[32];
+    sl_json_key(j, "saved");
+    if (saved_between(info, true, first, last, sizeof first)) {
+        sl_json_object(j);
+        sl_json_kstr(j, "first", first);
+        sl_json_kstr(j, "last", last);
+        sl_json_object_end(j);
+    } else {
+        sl_json_null(j);
+    }
     sl_json_key(j, "checkpoint_version");
     if (info->checkpoint_version >= 0)
         sl_json_double(j, info->checkpoint_version);
@@ -251,7 +276,7 @@ int command_inspect(const struct values *v)
         inspect_json(&j, info);
         sl_buf_char(&out, '\n');
     } else {
-        inspect_text(&out, info);
+        inspect_text(&out, info, v->given[OPT_UTC]);
     }
     bool errors = count_severity(info, SL_ERROR) > 0;
     code = out_flush(&out);

@@ -38,6 +38,7 @@ const struct option_row option_rows[] = {
     { OPT_VERSION, "version", 'V', KIND_FLAG, NULL, 0, 0, IN_TUI, "show the version" },
     { OPT_JSON, "json", 'j', KIND_FLAG, NULL, 0, 0, IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_MODELS | IN_DIFF | IN_BATCH,
       "one JSON document on standard output" },
+    { OPT_UTC, "utc", 0, KIND_FLAG, NULL, 0, 0, IN_INSPECT, "times in UTC (default: local time)" },
     { OPT_ASCII, "ascii", 'A', KIND_FLAG, NULL, 0, 0, IN_TUI, "draw with ASCII only" },
 
     { OPT_TO, "to", 't', KIND_CHOICE, "hf|hf-bin|pt|megatron|torch_dist", 0, 0, TARGETING,

@@ -3,6 +3,8 @@
 
 #include "base/text.h"
 
+#include <time.h>
+
 static const char *shown(const char *s, size_t len)
 {
     static char out[256];
@@ -284,9 +286,21 @@ TEST(starts_and_ends)
     assert_true(sl_text_ends("x", ""));
 }
 
+TEST(a_time_is_local_or_in_utc)
+{
+    char out[32];
+    setenv("TZ", "UTC-2", 1);                 /* two hours east */
+    tzset();
+    assert_string_equal(sl_text_time(1764012662, true, out, sizeof out), "2025-11-24T19:31:02Z");
+    assert_string_equal(sl_text_time(1764012662, false, out, sizeof out), "2025-11-24 21:31:02");
+    assert_string_equal(sl_text_time(0, true, out, sizeof out), "1970-01-01T00:00:00Z");
+    assert_string_equal(sl_text_time(INT64_MAX, true, out, sizeof out), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ROW(a_time_is_local_or_in_utc),
         ROW(a_buffer_grows_and_stays_terminated),
         ROW(an_impossible_size_fails_and_the_failure_sticks),
         ROW(plain_text_and_utf8_stay_as_they_are),
