@@ -86,6 +86,17 @@ TEST(a_sample_with_experts_is_cut_over_expert_parallel_ranks)
     sl_close(ck);
 }
 
+TEST(a_distributed_sample_holds_the_same_weights)
+{
+    struct sl_checkpoint *ranks = sample("ranks", NULL);
+    struct sl_checkpoint *dist = sample("dist", &(struct sl_demo_options){ .layout = "torch_dist" });
+    assert_int_equal(sl_info(dist)->container, SL_MEGATRON_TORCH_DIST);
+    nothing_is_wrong(dist);
+    same_weights(ranks, dist, true);
+    sl_close(ranks);
+    sl_close(dist);
+}
+
 TEST(seeds_give_other_weights_and_the_same_seed_the_same)
 {
     struct sl_checkpoint *one = sample("one", &(struct sl_demo_options){ .tp = 1, .pp = 4, .seed = 7 });
@@ -146,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_FOLDER(every_family_with_a_sample_is_recognised_in_both_layouts),
         IN_FOLDER(a_sample_with_experts_is_cut_over_expert_parallel_ranks),
+        IN_FOLDER(a_distributed_sample_holds_the_same_weights),
         IN_FOLDER(seeds_give_other_weights_and_the_same_seed_the_same),
         IN_FOLDER(a_size_is_not_exceeded),
         IN_FOLDER(a_damaged_sample_is_said_to_be_damaged),
