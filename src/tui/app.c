@@ -46,6 +46,7 @@ void app_free(struct app *app)
     jobs_take(app->jobs, NULL);
     sl_job_free(app->check);
     inspect_forget(app);
+    layers_forget(app);
     map_forget(app);
     planned_free(&app->plan);
     opened_drop(app->opened);

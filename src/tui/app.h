@@ -6,8 +6,10 @@
 
 #include "base/text.h"
 #include "tui/cells.h"
+#include "tui/experts.h"
 #include "tui/jobs.h"
 #include "tui/keys.h"
+#include "tui/layers.h"
 #include "tui/list.h"
 #include "tui/prompt.h"
 #include "tui/tree.h"
@@ -23,6 +25,8 @@ struct opened {
     struct tree trees[TREE_MODES];
     struct kind_total kinds[MOST_KINDS];  /* largest first */
     size_t kind_count;
+    struct expert_map experts;
+    struct strip strip;                   /* built in the background */
     int users;                            /* the app and unfinished jobs; freed by the last */
 };
 struct opened *opened_use(struct opened *o);
@@ -32,8 +36,17 @@ enum load { LOAD_BUSY, LOAD_DONE, LOAD_FAILED };
 
 /* ---- per screen -------------------------------------------------------------- */
 
-enum overview_panel { PANEL_FINDING, PANEL_EVIDENCE, PANEL_CONFIG, PANEL_COUNT };
-struct overview_state { size_t rank, fold_cols, fold_rows; struct list files; enum overview_panel panel; bool card; int scroll; };
+enum overview_panel { PANEL_FINDING, PANEL_EVIDENCE, PANEL_CONFIG, PANEL_LAYERS, PANEL_EXPERTS, PANEL_COUNT };
+struct overview_state {
+    size_t rank;
+    size_t way;                           /* of the grid's dimensions; 0: as they fit */
+    bool zoom;                            /* into the cell that holds the rank */
+    int grid_rows, grid_cols, zoom_cols;  /* as last drawn */
+    struct list files;
+    enum overview_panel panel;
+    bool card;
+    int scroll;
+};
 
 struct tensors_state {
     enum tree_mode mode;
@@ -184,6 +197,7 @@ struct app {
     size_t finding;                       /* the current one */
 
     struct overview_state overview;
+    struct layers_state layers;
     struct tensors_state tensors;
     struct inspect_state inspect;
     struct map_state map;
@@ -280,6 +294,8 @@ void act_next_finding(struct app *app); void act_previous_finding(struct app *ap
 void act_search(struct app *app); void act_next_match(struct app *app); void act_previous_match(struct app *app);
 void act_reread(struct app *app); void act_deep_check(struct app *app);
 void act_explain(struct app *app);                                                    /* overview.c */
+void act_dimensions(struct app *app); void act_zoom(struct app *app);                 /* grid.c */
+void act_layers(struct app *app);                                                     /* layers.c */
 void act_fold_all(struct app *app); void act_sort(struct app *app); void act_map_tensor(struct app *app);   /* tensors.c */
 void act_values(struct app *app); void act_scale(struct app *app);                    /* inspect.c */
 void act_layer_up(struct app *app); void act_layer_down(struct app *app);

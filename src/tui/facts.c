@@ -87,9 +87,12 @@ static void experts(const struct app *app, struct fact *f)
 {
     const struct sl_moe *m = app->opened->info->moe;
     struct text t = TEXT(f);
+    char count[32];
     add(&t, "%d", m->num_experts);
     if (m->topk)
         add(&t, " choose %d", m->topk);
+    if (m->active_params)
+        add(&t, ", %s active", sl_text_count(m->active_params, count, sizeof count));
     if (m->shared_experts)
         add(&t, ", %d shared", m->shared_experts);
     if (m->expert_layout)

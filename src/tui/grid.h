@@ -1,4 +1,5 @@
-/* grid.h: the ranks as a grid: stages as rows, ep and tp as columns. */
+/* grid.h: the ranks as a grid: stages as rows, ep and tp as columns, or any
+ * other way round. */
 #ifndef SL_TUI_GRID_H
 #define SL_TUI_GRID_H
 
@@ -6,6 +7,8 @@
 
 /* Draws it; cells that do not fit are folded, each showing its worst member. Returns rows used. */
 int grid_draw(struct app *app, struct pane p);
+/* What a selected cell that stands for several ranks holds; rows used, 0 or 1. */
+int grid_about(const struct app *app, struct pane p, int row);
 /* Moves the selected rank by cells. */
 void grid_move(struct app *app, int rows, int cols);
 

@@ -42,6 +42,12 @@ const struct key_row key_rows[] = {
     /* of single screens */
     { 'e', 0, ON_OVERVIEW, BAR_SCREEN, "explain", "Explain the finding: what, expected, cause, damage, next",
       "e explains a finding on the overview: press 1", act_explain },
+    { 'd', 0, ON_OVERVIEW, BAR_SCREEN, "dims", "Which of tp, pp, ep are rows and columns of the grid, which are folded",
+      "d arranges the grid of the ranks: press 1", act_dimensions },
+    { 'z', 0, ON_OVERVIEW, BAR_SCREEN, "zoom", "The ranks of a cell that stands for several",
+      "z looks into a cell of the grid: press 1", act_zoom },
+    { 'b', 0, ON_OVERVIEW, BAR_SCREEN, "by layer", "The rms by layer; stops or goes on with sampling it",
+      "b shows the rms by layer: press 1", act_layers },
     { 's', 0, ON_TENSORS, BAR_SCREEN, "sort", "Order rows by size or as in the model",
       "s sorts the tree of tensors: press 2", act_sort },
     { 'z', 0, ON_TENSORS, BAR_SCREEN, "fold all", "Fold or unfold the whole tree",

@@ -20,6 +20,8 @@ static void opened_free(struct opened *o)
 {
     for (int m = 0; m < TREE_MODES; m++)
         tree_free(&o->trees[m]);
+    experts_free(&o->experts);
+    strip_free(&o->strip);
     sl_close(o->ck);
     free(o);
 }
@@ -137,6 +139,8 @@ static void open_work(struct task *task)
     for (int m = 0; m < TREE_MODES && !t->code; m++)
         if (!tree_build(&o->trees[m], o->ck, (enum tree_mode)m))
             t->code = sl_fail_memory(&t->error, sl_tensor_count(o->ck) * sizeof(struct tree_node));
+    if (!t->code && !experts_map(&o->experts, o->ck))
+        t->code = sl_fail_memory(&t->error, sizeof(struct expert_map));
     if (t->code)
         opened_drop(o);
     else
@@ -146,6 +150,7 @@ static void open_work(struct task *task)
 static void forget(struct app *app)
 {
     inspect_forget(app);
+    layers_forget(app);
     map_forget(app);
     if (!run_going(app))
         run_forget(app);
@@ -178,6 +183,7 @@ static void open_apply(struct app *app, struct task *task)
     check_begin(app, false);
     tensors_ready(app);
     convert_opened(app);
+    layers_want(app);
     convert_plan(app);
 }
 

@@ -59,27 +59,39 @@ static void draw_legend(struct app *app, struct pane p, int row)
     }
 }
 
+/* What the selected rank is and holds. */
+static int draw_rank(struct app *app, struct pane p, int row)
+{
+    const struct sl_rank *r = &app->opened->info->ranks[app->overview.rank];
+    char text[64], bytes[32], sign[2] = { rank_sign(app, r), '\0' };
+    int col = pane_text(p, row, 0, sign_style(sign[0]), sign) + 1;
+    col += pane_text(p, row, col, STYLE_TEXT, rank_name(app, (int32_t)app->overview.rank, text, sizeof text)) + 2;
+    if (r->status == SL_RANK_MISSING)
+        snprintf(text, sizeof text, "missing");
+    else
+        snprintf(text, sizeof text, "%llu tensors, %s", (unsigned long long)r->tensors, sl_text_bytes(r->bytes, bytes, sizeof bytes));
+    col += pane_text(p, row, col, STYLE_TEXT, text) + 2;
+    if (p.cols - col >= 14)
+        pane_name(p, row, col, p.cols - col, STYLE_DIM, r->path);
+    experts_text(&app->opened->experts, r->layer_last, r->ep, text, sizeof text);
+    if (*text)
+        pane_printf(p, ++row, 2, STYLE_TEXT, "%s in each MoE layer", text);
+    return row + 1;
+}
+
 static int draw_places(struct app *app, struct pane p, bool legend)
 {
     if (!app->opened->info->rank_count) {
         draw_files(app, p);
         return p.rows;
     }
-    int used = grid_draw(app, pane_part(p, 0, 0, p.rows - (legend ? 3 : 0), p.cols));
-    const struct sl_rank *r = &app->opened->info->ranks[app->overview.rank];
-    char text[64], bytes[32], sign[2] = { rank_sign(app, r), '\0' };
-    int col = pane_text(p, used, 0, sign_style(sign[0]), sign) + 1;
-    col += pane_text(p, used, col, STYLE_TEXT, rank_name(app, (int32_t)app->overview.rank, text, sizeof text)) + 2;
-    if (r->status == SL_RANK_MISSING)
-        snprintf(text, sizeof text, "missing");
-    else
-        snprintf(text, sizeof text, "%llu tensors, %s", (unsigned long long)r->tensors, sl_text_bytes(r->bytes, bytes, sizeof bytes));
-    col += pane_text(p, used, col, STYLE_TEXT, text) + 2;
-    if (p.cols - col >= 14)
-        pane_name(p, used, col, p.cols - col, STYLE_DIM, r->path);
+    int below = app->opened->experts.span_count > 0;
+    int used = grid_draw(app, pane_part(p, 0, 0, p.rows - 1 - below, p.cols));
+    used += grid_about(app, p, used);
+    used = draw_rank(app, p, used);
     if (legend)
-        draw_legend(app, p, used + 1);
-    return used + 1;
+        draw_legend(app, p, used);
+    return used;
 }
 
 static void draw_evidence(struct app *app, struct pane p, int skip)
@@ -145,21 +157,24 @@ static void panel_finding(struct app *app, struct pane p, int skip) { (void)skip
 static size_t count_findings(const struct app *app) { return finding_count(app); }
 static size_t count_evidence(const struct app *app) { return app->opened->info->evidence_count; }
 static size_t count_config(const struct app *app) { return app->opened->info->config_count; }
-static const struct { const char *title; void (*draw)(struct app *, struct pane, int); size_t (*count)(const struct app *); } panels[] = {
-    [PANEL_FINDING] = { "findings", panel_finding, count_findings },
-    [PANEL_EVIDENCE] = { "evidence", draw_evidence, count_evidence },
-    [PANEL_CONFIG] = { "settings", draw_config, count_config },
+static const struct { const char *title, *tiny; void (*draw)(struct app *, struct pane, int); size_t (*count)(const struct app *); } panels[] = {
+    [PANEL_FINDING] = { "findings", "find", panel_finding, count_findings },
+    [PANEL_EVIDENCE] = { "evidence", "evid", draw_evidence, count_evidence },
+    [PANEL_CONFIG] = { "settings", "set", draw_config, count_config },
+    [PANEL_LAYERS] = { "layers", "lay", layers_draw, layers_lines },
+    [PANEL_EXPERTS] = { "experts", "exp", experts_draw, experts_lines },
 };
 
 static int draw_panel_head(struct app *app, struct pane p)
 {
-    int col = 0;
     char text[64];
+    int width = -2, col = 0;
+    for (int i = 0; i < PANEL_COUNT; i++)
+        width += snprintf(text, sizeof text, "%s %zu", panels[i].title, panels[i].count(app)) + 2;
+    bool tiny = width > p.cols;
     for (int i = 0; i < PANEL_COUNT; i++) {
-        snprintf(text, sizeof text, "%s %zu", panels[i].title, panels[i].count(app));
-        if (col + (int)strlen(text) > p.cols)
-            snprintf(text, sizeof text, "%.4s %zu", panels[i].title, panels[i].count(app));
-        col += pane_text(p, 0, col, i == (int)app->overview.panel ? STYLE_SELECTED : STYLE_DIM, text) + 2;
+        snprintf(text, sizeof text, "%s %zu", tiny ? panels[i].tiny : panels[i].title, panels[i].count(app));
+        col += pane_text(p, 0, col, i == (int)app->overview.panel ? STYLE_SELECTED : STYLE_DIM, text) + (tiny ? 1 : 2);
     }
     return 1;
 }
@@ -227,7 +242,11 @@ static void draw_wide(struct app *app, struct pane p)
     panels[app->overview.panel].draw(app, inside, app->overview.scroll);
     int cols = p.cols * 55 / 100;
     draw_kinds(app, pane_box(pane_part(p, 0, 0, p.rows, cols), "bytes by kind"));
-    draw_evidence(app, pane_box(pane_part(p, 0, cols, p.rows, p.cols - cols), "evidence"), 0);
+    struct pane last = pane_part(p, 0, cols, p.rows, p.cols - cols);
+    if (app->overview.panel == PANEL_LAYERS)
+        draw_evidence(app, pane_box(last, "evidence"), 0);
+    else
+        layers_draw(app, pane_box(last, "rms by layer"), 0);
 }
 
 static void draw_middle(struct app *app, struct pane p)
@@ -366,6 +385,8 @@ static void tab(struct app *app, int step)
 
 static bool back(struct app *app)
 {
+    if (app->overview.zoom && !app->overview.card)
+        return app->overview.zoom = false, true;
     bool left = app->overview.card || app->overview.panel != PANEL_FINDING;
     app->overview.card = false;
     app->overview.panel = PANEL_FINDING;

@@ -125,6 +125,7 @@ static int press(struct app *app, const char *keys, struct sl_error *err)
     const char *at = keys;
     bool hurry = false;
     settle(app, false);
+    app_draw(app);
     while (!app->quit) {
         const char *token = at;
         struct script_step step = script_next(&at);

@@ -15,6 +15,7 @@
 #define LLAMA "tests/fixtures/llama_tp2_pp2"
 #define MINICPM "tests/fixtures/minicpm_tp1_pp2"
 #define HF "tests/fixtures/llama.hf"
+#define MOE "tests/fixtures/qwen3moe_tp2_pp1_ep2_etp1"
 
 static char *file_text(const char *path)
 {
@@ -72,6 +73,10 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "overview-settings-80x24", LLAMA, "<Tab><Tab>", 80, 24, false },
     { "overview-card-80x24", LLAMA, "f", 80, 24, false },
     { "overview-minicpm-80x24", MINICPM, "", 80, 24, false },
+    { "overview-moe-80x24", MOE, "", 80, 24, false },
+    { "overview-moe-140x40", MOE, "", 140, 40, false },
+    { "overview-experts-80x24", MOE, "<BackTab>", 80, 24, false },
+    { "overview-layers-80x24", LLAMA, "b", 80, 24, false },
     { "overview-hf-80x24", HF, "", 80, 24, false },
     { "overview-missing-path-80x24", "tests/fixtures/no-such-checkpoint", "", 80, 24, false },
     { "tensors-80x24", LLAMA, "2", 80, 24, false },

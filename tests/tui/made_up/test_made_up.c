@@ -41,6 +41,34 @@ static void eight_thousand_ranks_fit_and_the_bad_one_shows(void **state)
     shows("ranks/2x4x4", "", 80, 24, "ep0  ep1  ep2  ep3");
 }
 
+static void the_dimensions_of_the_grid_are_chosen(void **state)
+{
+    (void)state;
+    shows("ranks/8x16x64", "d", 80, 24, "rows pp, columns ep x tp");
+    shows("ranks/8x16x64", "dd", 80, 24, "rows pp, columns tp, ep folded");
+    shows("ranks/8x16x64", "dd", 140, 40, " 1 ! ");
+    shows("ranks/8x16x64", "ddddddd", 80, 24, "rows tp, columns pp x ep");
+    shows("ranks/2x4x1", "d", 80, 24, "rows pp, columns ep x tp");
+    shows("ranks/2x4x1", "dd", 80, 24, "rows tp, columns pp");
+}
+
+static void a_folded_cell_is_looked_into(void **state)
+{
+    (void)state;
+    shows("ranks/8x16x64", "z", 80, 24, "the 256 ranks of one cell");
+    shows("ranks/8x16x64", "z", 80, 24, "[!]");           /* the finding's rank stays selected */
+    shows("ranks/8x16x64", "zl", 80, 24, "o tp");
+    shows("ranks/8x16x64", "z<Esc>", 80, 24, "256 ranks a cell");
+    shows("ranks/2x4x1", "z", 80, 24, "every cell is one rank already");
+}
+
+/* 1000 layers' worth of tensors with 1000 experts each: a sample of the strip is bounded. */
+static void a_million_tensors_are_sampled_by_layer(void **state)
+{
+    (void)state;
+    shows("tensors/1000000", "b", 80, 24, "the rms of every layer was sampled");
+}
+
 static void a_finding_is_reached_from_every_screen(void **state)
 {
     (void)state;
@@ -124,6 +152,9 @@ int main(void)
     setlocale(LC_CTYPE, "C.UTF-8");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eight_thousand_ranks_fit_and_the_bad_one_shows),
+        cmocka_unit_test(the_dimensions_of_the_grid_are_chosen),
+        cmocka_unit_test(a_folded_cell_is_looked_into),
+        cmocka_unit_test(a_million_tensors_are_sampled_by_layer),
         cmocka_unit_test(a_finding_is_reached_from_every_screen),
         cmocka_unit_test(a_million_tensors_scroll_without_a_pause),
         cmocka_unit_test(a_late_result_goes_to_the_tensor_that_asked),
