@@ -102,7 +102,8 @@ static int add_object(struct dist *d, const char *module, const struct sl_tensor
     return SL_OK;
 }
 
-/* The objects of the module whose weight a target is. */
+/* The objects of the module whose weight a target is. (A norm that is stored under the name of the
+ * linear behind it proves no linear: Megatron's own modules do so before experts.) */
 static int objects_of(struct dist *d, const struct module_row *rows, size_t count, size_t target)
 {
     const struct sl_conversion *p = d->s.p;
@@ -112,7 +113,7 @@ static int objects_of(struct dist *d, const struct module_row *rows, size_t coun
     char module[KEY_ROOM], other[KEY_ROOM];
     int32_t layer, expert;
     int rc = SL_OK;
-    if (!dot || (size_t)(dot - t->name) >= sizeof module)
+    if (!dot || strcmp(dot, ".weight") || (size_t)(dot - t->name) >= sizeof module)
         return SL_OK;
     memcpy(module, t->name, (size_t)(dot - t->name));
     module[dot - t->name] = '\0';

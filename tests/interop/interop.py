@@ -31,6 +31,7 @@ from safetensors.torch import load_file, save_file
 from hf_expect import hf_state, raw, write_hf_folder
 from megatron_tiny import (Cut, Model, build, dist_checkpointing, enter, make_base, make_cut, on_ranks, parallel_state,
                            rank_folder, te_names)
+import dist
 import latent
 import moe
 from merge import load_ranks, merge, shard_folder
@@ -382,6 +383,9 @@ def more_of(family, saves, work):
         if dtype != model.dtype:
             convert(family, f"--dtype {word}", src, work, "--dtype", word, cast=dtype, compare=False)
     into_megatron(family, saves, work)
+    if model.family in ("llama", "minicpm"):
+        dist.run_dense(family, {"HF": [os.path.join(work, "hf_source", model.family)], "tp2 pp2": [src],
+                                "Megatron's own": [os.path.join(family.base, "dist"), *known(model)]}, work, lens, Tally, Row)
     without_args(family, work)
     inspect(family, src)
     broken(family, src, work)
@@ -618,6 +622,7 @@ def main():
         for model in models():
             run_model(model, work)
         run_bias(work)
+        dist.run_large(work, lens, Tally, Row)
         moe.run(work, lens, Tally, Row)
         latent.run(work, lens, Tally, Row)
         run_demo(work)

@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers.modeling_layers import MtpModel
 
+from dist import iteration_folder, load_chunk, rank_args
 from megatron_tiny import on_ranks, parallel_state
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec, get_gpt_mtp_block_spec
 from megatron.core.models.gpt.gpt_model import GPTModel
@@ -158,8 +159,7 @@ def megatron_logits(rank, cut, folder, tokens):
     tp, pp, ep, etp = cut
     parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(tp, pp, expert_model_parallel_size=ep, expert_tensor_parallel_size=etp)
-    file = torch.load(os.path.join(folder, place(pp, ep), "model_optim_rng.pt"), weights_only=False)
-    args = file["args"]
+    args = rank_args(folder, place(pp, ep), cut)
     assert args.multi_latent_attention and args.qk_layernorm, "args of another attention"
     assert args.world_size == torch.distributed.get_world_size(), f"world_size {args.world_size}"
     config = config_from(args)
@@ -171,7 +171,7 @@ def megatron_logits(rank, cut, folder, tokens):
         post_process=parallel_state.is_pipeline_last_stage(), parallel_output=False,
         share_embeddings_and_output_weights=not args.untie_embeddings_and_output_weights,
         position_embedding_type=args.position_embedding_type, rotary_base=args.rotary_base).eval()
-    chunk.load_state_dict(file["model"], strict=True)
+    load_chunk(folder, place(pp, ep), chunk)
     with torch.no_grad():
         logits = all_logits(chunk, tokens, config)
     everyone = [None] * torch.distributed.get_world_size()

@@ -10,6 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from dist import iteration_folder, load_chunk, rank_args
 from megatron_tiny import logits_of, on_ranks, parallel_state
 from megatron.core.models.gpt.gpt_layer_specs import get_gpt_decoder_block_spec
 from megatron.core.models.gpt.gpt_model import GPTModel
@@ -121,8 +122,7 @@ def megatron_logits(rank, cut, folder, tokens):
     tp, pp, ep, etp = cut
     parallel_state.destroy_model_parallel()
     parallel_state.initialize_model_parallel(tp, pp, expert_model_parallel_size=ep, expert_tensor_parallel_size=etp)
-    file = torch.load(os.path.join(folder, place(pp, ep), "model_optim_rng.pt"), weights_only=False)
-    args = file["args"]
+    args = rank_args(folder, place(pp, ep), cut)
     assert args.world_size == torch.distributed.get_world_size(), f"world_size {args.world_size}"
     config = TransformerConfig(**config_fields(args))
     spec = get_gpt_decoder_block_spec(config, use_transformer_engine=False, normalization="RMSNorm")
@@ -132,7 +132,7 @@ def megatron_logits(rank, cut, folder, tokens):
         post_process=parallel_state.is_pipeline_last_stage(), parallel_output=False,
         share_embeddings_and_output_weights=not args.untie_embeddings_and_output_weights,
         position_embedding_type=args.position_embedding_type, rotary_base=args.rotary_base).eval()
-    chunk.load_state_dict(file["model"], strict=True)
+    load_chunk(folder, place(pp, ep), chunk)
     with torch.no_grad():
         logits = through_stages(chunk, tokens, config)
     everyone = [None] * torch.distributed.get_world_size()
@@ -255,13 +255,26 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
         assert set(local) == set(renamed), sorted(renamed)
         for rank in local:
             same({k: v for k, v in renamed[rank].items() if v is not None}, te_names(local[rank], config))
+    spread = te + "-dist"
+    with Tally.check(row, "torch_dist: every rank loads strictly; logits as transformers'"):
+        lens("convert", dst, spread, "--to", "torch_dist", "--names", "local", "--dist-files", 2, *sizes)
+        for at in {cut, (1, 1, ep, 1)}:
+            try:
+                got = on_ranks(processes(*at), megatron_logits, at, iteration_folder(spread), truth[0])
+            except SystemExit as e:
+                raise AssertionError(e) from None
+            apart = max((x[..., :config.vocab_size] - truth[1]).abs().max().item() for x in got)
+            assert apart <= NEAR, f"{at}: logits differ by {apart:.2e}"
+    with Tally.check(row, "torch_dist: verify, check --deep"):
+        lens("verify", hf, spread, "--progress", "none")
+        lens("check", spread, "--deep", "--progress", "none")
     grouped = te + "-grouped"
-    for source, what in ((dst, "local experts"), (te, "TE grouped experts"), (grouped, "legacy grouped experts")):
+    for source, what in ((spread, "torch_dist"), (dst, "local experts"), (te, "TE grouped experts"), (grouped, "legacy grouped experts")):
         with Tally.check(row, f"back from {what}, bit for bit"):
             if source == grouped:
                 grouped_files(dst, grouped)
             shutil.rmtree(back, ignore_errors=True)
-            lens("convert", source, back, "--to", "hf", "--progress", "none", *(("--model", family) if source != dst else ()))
+            lens("convert", source, back, "--to", "hf", "--progress", "none", *(("--model", family) if source in (te, grouped) else ()))
             same(load_file(os.path.join(back, "model.safetensors")), load_file(os.path.join(hf, "model.safetensors")))
     with Tally.check(row, "config.json; transformers: the same logits"):
         config_is_right(back, config)
