@@ -15,7 +15,8 @@
 # make test-ROOM   the tests of one room: base format checkpoint model layout plan run api cli tui
 # make asan        all tests under the address and undefined-behaviour sanitizers
 # make tsan        the tests of base, run and api under the thread sanitizer
-# make torture     conversions of every direction killed KILLS (400) times and resumed
+# make torture     docs/promises.md at length: every direction killed KILLS (400) times and resumed, every call
+#                  failed, disks of every size, 200 power cuts
 # make fuzz        every fuzz target for FUZZ_SECONDS (600) with libFuzzer; needs clang
 # make fuzz-smoke  the same, a few seconds each
 # make lint        include directions, banned functions, cppcheck, clang-tidy
@@ -138,8 +139,8 @@ tsan-run: $(TESTS_base) $(TESTS_run) $(TESTS_api)
 	$(Q)TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp SHARDLENS_TEST_SECONDS=1200 sh tests/run.sh $^
 
 KILLS ?= 400
-torture: $(OUT)/tests/cli/test_kill
-	$(Q)SHARDLENS_KILLS=$(KILLS) SHARDLENS_TEST_SECONDS=7200 sh tests/run.sh $<
+torture: $(OUT)/tests/cli/test_kill $(OUT)/tests/cli/test_promises $(OUT)/tests/api/test_faults $(OUT)/tests/run/test_kill
+	$(Q)SHARDLENS_KILLS=$(KILLS) SHARDLENS_TEST_SECONDS=7200 sh tests/run.sh $^
 
 FUZZ_SECONDS ?= 600
 FUZZ_BINS = $(FUZZ_SRCS:tests/fuzz/%.c=$(OUT)/tests/fuzz/%)

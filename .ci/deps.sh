@@ -28,6 +28,7 @@ for group in "$@"; do
         has_lib yaml-0.1 libyaml-dev
         has_lib cmocka libcmocka-dev
         has_lib vterm libvterm-dev
+        has_tool strace strace
         ;;
     check)
         has_tool clang clang

@@ -295,7 +295,7 @@ struct sl_run_options {
     bool tell;                           /* keep DST.partial.progress beside the target while it runs,
                                             rewritten every second: what sl_place_look shows to others */
     const char *report;                  /* NULL: DST/shardlens-report.json, or, where DST is one file,
-                                            DST.shardlens-report.json */
+                                            DST.shardlens-report.json; "-": none is written */
 };
 /* Starts the conversion in threads of its own and returns at once. SL_WRITE when the target
  * exists or can't be made, SL_USAGE when source and target meet. options may be NULL. */

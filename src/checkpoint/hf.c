@@ -270,7 +270,7 @@ static void tell_damaged(struct sl_ckpt *c)
 {
     for (size_t i = 0; i < c->file_count; i++)
         if (c->opened[i].code)
-            sl_problem_add(&c->problems, "damaged-shard", c->files[i].name, NULL, "%s", c->opened[i].err.message);
+            sl_problem_add(&c->problems, ckpt_damage_code(c->files[i].path), c->files[i].name, NULL, "%s", c->opened[i].err.message);
 }
 
 static void set_flat(struct sl_ckpt *c, enum sl_container container)

@@ -512,7 +512,7 @@ static void tell_damaged(struct sl_ckpt *c, const struct sl_rank *r)
                        sl_text_grouped(info->size, here, sizeof here), least == most ? "" : "about ",
                        sl_text_grouped(most, there, sizeof there));
     else
-        sl_problem_add(&c->problems, "damaged-shard", info->name, &more, "%s", f->err.message);
+        sl_problem_add(&c->problems, ckpt_damage_code(info->path), info->name, &more, "%s", f->err.message);
 }
 
 /* ---- what the set says --------------------------------------------------------------------- */

@@ -9,8 +9,10 @@
 #include "base/pool.h"
 #include "base/value.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_CHUNKS 64
 /* An object may refer to one tensor from several places (tied weights), not from
@@ -530,6 +532,11 @@ static void tell_calls_in_error(struct sl_ckpt_file *f)
         sl_fail(&f->err, (int)was.code, was.where, "%.700s (its pickle asks for %s; nothing was run)", was.message, names.data);
     }
     sl_buf_free(&names);
+}
+
+const char *ckpt_damage_code(const char *path)
+{
+    return access(path, R_OK) && (errno == EACCES || errno == EPERM) ? "unreadable-shard" : "damaged-shard";
 }
 
 void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)

@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/json.h"
 #include "base/value.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,7 @@ int command_batch(const struct values *v)
     const struct sl_value *file = NULL, *jobs = NULL;
     struct outcome *done = NULL;
     size_t count = 0;
+    signal(SIGPIPE, SIG_IGN);                    /* the conversions go on when nobody listens */
     int code = options_load(v->args[0], &arena, &file, &err);
     if (!code) {
         jobs = file->kind == SL_VALUE_LIST ? file : sl_value_get(file, "jobs");

@@ -45,9 +45,11 @@ int command_check(const struct values *v)
     int code = open_checkpoint(v, v->args[0], &ck);
     if (code)
         return code;
+    signals_watch();
     code = sl_check_start(ck, v->given[OPT_DEEP], &job, &err);
     if (!code)
         code = job_follow(v, job, "check", &err);
+    signals_forget();
     if (code) {
         code = report_error(&err);
     } else {

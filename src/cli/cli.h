@@ -112,7 +112,11 @@ struct sl_json;
 void problems_json(struct sl_json *j, const struct sl_problem *p, size_t count);
 void shape_json(struct sl_json *j, const char *key, const int64_t *shape, uint32_t ndim);
 
-/* progress.c: waits for a job, shows its progress on standard error, passes signals on. */
+/* progress.c. From signals_watch to signals_forget, SIGINT, SIGTERM and SIGHUP are kept for job_follow,
+ * and a second one ends the program; SIGPIPE is ignored. */
+void signals_watch(void);
+void signals_forget(void);
+/* Waits for a job that was started under signals_watch, shows its progress on standard error, passes signals on. */
 int job_follow(const struct values *v, struct sl_job *job, const char *what, struct sl_error *err);
 
 /* convert.c: one conversion; what it says on success goes to out, a failure to err. */

@@ -86,10 +86,13 @@ int plan_options(const struct values *v, const struct sl_checkpoint *ck, const c
 void run_options(const struct values *v, struct sl_run_options *o)
 {
     const char *verify = v->given[OPT_VERIFY] ? v->text[OPT_VERIFY] : "reread";
+    const char *report = v->text[OPT_REPORT];
+    if (report && !strcmp(report, "/dev/stdout"))    /* in its turn with what else goes there */
+        report = "-";
     *o = (struct sl_run_options){
         .threads = (uint32_t)v->number[OPT_THREADS], .memory = v->size[OPT_MEMORY],
         .verify = !strcmp(verify, "none") ? SL_VERIFY_NONE : !strcmp(verify, "checksum") ? SL_VERIFY_CHECKSUM : SL_VERIFY_REREAD,
-        .force = v->given[OPT_FORCE], .resume = v->given[OPT_RESUME], .tell = true, .report = v->text[OPT_REPORT],
+        .force = v->given[OPT_FORCE], .resume = v->given[OPT_RESUME], .tell = true, .report = report,
     };
 }
 

@@ -16,13 +16,11 @@ static void note_to_stderr(const struct sl_problem *p)
 static void notes_to_stderr(const struct sl_checkpoint *ck, const struct sl_plan_info *plan)
 {
     const struct sl_checkpoint_info *source = sl_info(ck);
-    signal(SIGPIPE, SIG_IGN);                    /* the target is there: nobody listening is no failure */
     for (size_t i = 0; i < source->problem_count; i++)
         if (source->problems[i].severity >= SL_WARNING)
             note_to_stderr(&source->problems[i]);
     for (size_t i = 0; i < plan->note_count; i++)
         note_to_stderr(&plan->notes[i]);
-    signal(SIGPIPE, SIG_DFL);
 }
 
 static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_summary *s)
@@ -49,11 +47,14 @@ static int run_plan(const struct values *v, struct sl_plan *plan, struct sl_buf 
     struct sl_run_options o;
     struct sl_job *job = NULL;
     run_options(v, &o);
+    signals_watch();
     int code = sl_convert_start(plan, &o, &job, err);
     if (!code)
         code = job_follow(v, job, "convert", err);
+    signals_forget();
     if (!code) {
-        char *report = v->given[OPT_JSON] ? sl_job_report_json(job) : NULL;
+        const bool json = v->given[OPT_JSON] || (o.report && !strcmp(o.report, "-"));
+        char *report = json ? sl_job_report_json(job) : NULL;
         if (report)
             sl_buf_printf(out, "%s\n", report);
         else
@@ -89,6 +90,7 @@ int command_convert(const struct values *v)
 {
     struct sl_buf out = { 0 };
     struct sl_error err = { 0 };
+    signal(SIGPIPE, SIG_IGN);                    /* once the target is there, nobody listening is no failure */
     const int code = convert_one(v, &out, &err);
     if (code) {
         sl_buf_free(&out);

@@ -15,13 +15,14 @@ int report_error(const struct sl_error *err)
     return (int)err->code;
 }
 
+/* Nobody listening (where SIGPIPE does not end it) is no failure. */
 int out_flush(struct sl_buf *b)
 {
     int code = SL_OK;
     if (b->failed) {
         fprintf(stderr, "shardlens: out of memory while writing the answer\n");
         code = SL_MEMORY;
-    } else if (b->len && (fwrite(b->data, 1, b->len, stdout) != b->len || fflush(stdout))) {
+    } else if (b->len && (fwrite(b->data, 1, b->len, stdout) != b->len || fflush(stdout)) && errno != EPIPE) {
         fprintf(stderr, "shardlens: standard output: %s\n", strerror(errno));
         code = SL_WRITE;
     }
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
      * /etc/localtime each time. Here no thread runs yet. */
     setenv("TZ", ":/etc/localtime", 0);
     setlocale(LC_CTYPE, "");
+    signal(SIGXFSZ, SIG_IGN);                    /* a file size limit is an error of write() */
     struct values v;
     struct sl_arena arena = { 0 };
     struct sl_error err = { 0 };

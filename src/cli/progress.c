@@ -21,26 +21,29 @@ static void on_signal(int number)
     caught = number;
 }
 
-static void watch_signals(struct sigaction *before)
+static const int watched[] = { SIGINT, SIGTERM, SIGHUP };
+#define WATCHED (sizeof watched / sizeof *watched)
+static struct sigaction usual[WATCHED], usual_pipe;    /* what stood there before */
+
+void signals_watch(void)
 {
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
     struct sigaction act = { .sa_handler = on_signal };
     sigemptyset(&act.sa_mask);
-    for (size_t i = 0; i < 3; i++) {
-        sigaction(numbers[i], NULL, &before[i]);
-        if (before[i].sa_handler != SIG_IGN)      /* nohup: SIGHUP stays ignored */
-            sigaction(numbers[i], &act, NULL);
+    caught = 0;
+    for (size_t i = 0; i < WATCHED; i++) {
+        sigaction(watched[i], NULL, &usual[i]);
+        if (usual[i].sa_handler != SIG_IGN)       /* nohup: SIGHUP stays ignored */
+            sigaction(watched[i], &act, NULL);
     }
-    signal(SIGPIPE, SIG_IGN);                     /* a closed progress pipe is no reason to die */
-    signal(SIGXFSZ, SIG_IGN);                     /* a file size limit is an error of write() */
+    act.sa_handler = SIG_IGN;                     /* a closed progress pipe is no reason to die */
+    sigaction(SIGPIPE, &act, &usual_pipe);
 }
 
-static void forget_signals(const struct sigaction *before)
+void signals_forget(void)
 {
-    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-    for (size_t i = 0; i < 3; i++)
-        sigaction(numbers[i], &before[i], NULL);
-    signal(SIGPIPE, SIG_DFL);
+    for (size_t i = 0; i < WATCHED; i++)
+        sigaction(watched[i], &usual[i], NULL);
+    sigaction(SIGPIPE, &usual_pipe, NULL);
 }
 
 static enum mode mode_wanted(const struct values *v)
@@ -158,12 +161,8 @@ static int look(const struct sl_progress *p, void *user)
 int job_follow(const struct values *v, struct sl_job *job, const char *what, struct sl_error *err)
 {
     struct follow f = { .mode = mode_wanted(v), .what = what, .tenth = -1, .phase = SL_PHASE_DONE };
-    struct sigaction before[3];
-    caught = 0;
-    watch_signals(before);
     int code = sl_job_follow(job, 20, look, &f, err);
     if (f.shown)
         fputs("\r\033[K", stderr);
-    forget_signals(before);
     return code;
 }

@@ -71,7 +71,7 @@ const struct option_row option_rows[] = {
       "after writing: compare checksums, or read the target back and compare with the source (default reread)" },
     { OPT_RESUME, "resume", 0, KIND_FLAG, NULL, 0, 0, IN_CONVERT, "go on with an interrupted run of the same plan" },
     { OPT_FORCE, "force", 'f', KIND_FLAG, NULL, 0, 0, IN_CONVERT, "replace an existing target" },
-    { OPT_REPORT, "report", 0, KIND_TEXT, "FILE", 0, 0, IN_CONVERT, "validation report (default DST/shardlens-report.json; DST.shardlens-report.json for one file)" },
+    { OPT_REPORT, "report", 0, KIND_TEXT, "FILE", 0, 0, IN_CONVERT, "validation report, - for standard output (default DST/shardlens-report.json; DST.shardlens-report.json for one file)" },
     { OPT_PROGRESS, "progress", 0, KIND_CHOICE, "auto|bar|plain|json|none", 0, 0, RUNNING | IN_CHECK | IN_BATCH, "progress on standard error (default auto)" },
     { OPT_CONFIG, "config", 'c', KIND_TEXT, "FILE", 0, 0, TARGETING, "options from a JSON or YAML file; the command line wins" },
 

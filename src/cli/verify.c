@@ -145,9 +145,11 @@ int pair_command(const struct values *v, const struct pair_kind *kind)
     run_options(v, &o);
     int code = open_pair(v, &a, &b);
     if (!code) {
+        signals_watch();
         code = kind->start(a, b, &o, &job, &err);
         if (!code)
             code = job_follow(v, job, kind->name, &err);
+        signals_forget();
         code = code ? report_error(&err) : pair_answer(v, kind, job, a, b);
     }
     sl_job_free(job);

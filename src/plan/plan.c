@@ -123,9 +123,22 @@ static int count_bytes(struct making *m)
     return SL_OK;
 }
 
+/* A config.json that is there and can't be read is not the same as none: what it says would be guessed. */
+static int check_config(const struct making *m)
+{
+    const struct sl_problems *problems = &m->p->ckpt->problems;
+    for (size_t i = 0; i < problems->count; i++)
+        if (!strcmp(problems->items[i].code, "config-damaged") && !strcmp(problems->items[i].where, "config.json"))
+            return sl_fail(m->err, SL_INPUT, "config.json", "%s; get it again, or move it away to go on without it", problems->items[i].message);
+    return SL_OK;
+}
+
 static int check_want(const struct making *m)
 {
     const struct sl_model *model = m->p->model;
+    const int code = check_config(m);
+    if (code)
+        return code;
     if (is_identity(m->p, m->want))
         return SL_OK;
     if (!model->family && model->unsupported)

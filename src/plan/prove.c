@@ -67,7 +67,7 @@ static const char *state_of(const struct sl_ckpt *c, const char *place, struct s
             continue;
         if (!strcmp(p->code, "missing-rank") || !strcmp(p->code, "hf-missing-file"))
             text = ", which is missing,";
-        else if (!strcmp(p->code, "truncated-shard") || !strcmp(p->code, "damaged-shard"))
+        else if (!strcmp(p->code, "truncated-shard") || !strcmp(p->code, "damaged-shard") || !strcmp(p->code, "unreadable-shard"))
             text = sl_arena_printf(arena, ", which can't be read (%s),", p->message);
         if (!text)
             text = ", which can't be read,";

@@ -253,7 +253,7 @@ static int finish(struct sl_run *r, struct convert *v, struct sl_error *err)
     if (part && code)
         unlink(part);
     else if (part && sl_io.rename(part, r->options.report))
-        code = sl_fail_errno(err, SL_WRITE, r->options.report, "the report can't be given its name");
+        code = sl_fail_errno(err, SL_WRITE, v->target.path, "is in place and whole, but its report, %s, can't be named %s", part, r->options.report);
     return code;
 }
 
@@ -393,6 +393,8 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
     if (!code)
         code = sl_target_open(&v->target, p, dst, r->options.force, r->options.resume, &r->arena, err);
     v->opened = !code;
+    if (!code)
+        code = report_prepare(r, v, err);
     if (!code)
         code = outfiles_name(r, v, err);
     if (!code)

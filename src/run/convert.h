@@ -60,6 +60,8 @@ int reread(struct sl_run *r, struct convert *v, struct sl_error *err);
 
 /* extras.c */
 int extras_write(struct sl_run *r, struct convert *v, struct sl_error *err);
+/* Before the start: can the report be written where it is to go? */
+int report_prepare(struct sl_run *r, const struct convert *v, struct sl_error *err);
 /* The report, into the target or to a partial name (*part) beside the one asked for. */
 int report_write(struct sl_run *r, struct convert *v, const char **part, struct sl_error *err);
 int target_sync_folders(struct convert *v, struct sl_error *err);

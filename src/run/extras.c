@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -133,40 +135,87 @@ static int write_report(struct sl_run *r, const char *path, struct sl_error *err
     return code;
 }
 
-/* Where the report goes: into the target, or to a name of the user's: below the target, or
- * elsewhere under a partial name until the target is there. A device (/dev/stdout) is written to as it is. */
-int report_write(struct sl_run *r, struct convert *v, const char **part, struct sl_error *err)
+/* Devices and what a shell hands over (/dev/stderr, /dev/fd/63, a FIFO) are written to as they are. */
+static bool is_stream(const char *path)
 {
-    *part = NULL;
-    sl_run_sum_up(r, v->p->target_count, v->p->write_bytes);
-    if (!r->options.report) {
-        if (v->target.single)
-            return SL_OK;
-        r->summary.report = sl_arena_printf(&r->arena, "%s/%s", v->target.path, REPORT_NAME);
-        const char *path = sl_target_place(&v->target, REPORT_NAME);
-        if (v->target.committed)    /* it was written before the rename */
-            return SL_OK;
-        return r->summary.report && path ? write_report(r, path, err) : sl_fail_memory(err, 64);
-    }
-    r->summary.report = r->options.report;
-    const size_t len = strlen(v->target.path);
-    if (strncmp(r->options.report, v->target.path, len) == 0 && r->options.report[len] == '/' && !v->target.single) {
-        const char *path = sl_target_place(&v->target, r->options.report + len + 1);
-        return path ? write_report(r, path, err) : sl_fail_memory(err, len);
-    }
+    static const char *const handed[] = { "/dev/fd/", "/dev/std", "/proc/" };
     struct stat st;
-    if (stat(r->options.report, &st) || S_ISREG(st.st_mode)) {
-        *part = sl_arena_printf(&r->arena, "%s.partial", r->options.report);
-        return *part ? write_report(r, *part, err) : sl_fail_memory(err, 64);
+    for (size_t i = 0; i < sizeof handed / sizeof *handed; i++)
+        if (strncmp(path, handed[i], strlen(handed[i])) == 0)
+            return true;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
+/* The part of a report's path that is below the target; NULL: it lies elsewhere. */
+static const char *below_target(const struct convert *v, const char *report)
+{
+    const size_t len = strlen(v->target.path);
+    return !v->target.single && strncmp(report, v->target.path, len) == 0 && report[len] == '/' ? report + len + 1 : NULL;
+}
+
+/* Known before the start: the place of the report is there, may be written to, and is not a file of the source. */
+int report_prepare(struct sl_run *r, const struct convert *v, struct sl_error *err)
+{
+    const char *report = r->options.report;
+    struct stat st;
+    char real[PATH_MAX];
+    if (!report || !strcmp(report, "-") || is_stream(report) || below_target(v, report))
+        return SL_OK;
+    if (stat(report, &st) == 0) {
+        if (S_ISDIR(st.st_mode))
+            return sl_fail(err, SL_WRITE, report, "is a folder; the name of a file was expected");
+        if (sl_ckpt_has_inode(v->p->ckpt, (uint64_t)st.st_dev, (uint64_t)st.st_ino))
+            return sl_fail(err, SL_USAGE, report, "is a file of the source; choose another place for the report");
+        if (realpath(report, real))    /* a link to a report stays a link */
+            r->options.report = report = sl_arena_str(&r->arena, real);
     }
+    const char *slash = report ? strrchr(report, '/') : NULL;
+    const char *folder = !report ? NULL : !slash ? "." : sl_arena_strn(&r->arena, report, slash == report ? 1 : (size_t)(slash - report));
+    if (!folder)
+        return sl_fail_memory(err, sizeof real);
+    if (!sl_path_is_folder(folder))
+        return sl_fail(err, SL_WRITE, report, "the folder of the report is not there; make it, or choose another place");
+    if (access(folder, W_OK))
+        return sl_fail_errno(err, SL_WRITE, report, "the report can't be written there");
+    return SL_OK;
+}
+
+static int write_to_stream(struct sl_run *r, struct sl_error *err)
+{
     struct sl_buf text = { 0 };
     sl_run_report(r, &text);
-    const int fd = sl_io.open(r->options.report, O_WRONLY | O_CLOEXEC, 0);
-    int code = fd < 0 ? sl_fail_errno(err, SL_WRITE, r->options.report, "can't be opened") : SL_OK;
+    const int fd = text.failed ? -1 : sl_io.open(r->options.report, O_WRONLY | O_APPEND | O_CLOEXEC, 0);
+    int code = text.failed ? sl_fail_memory(err, text.len)
+             : fd < 0 ? sl_fail_errno(err, SL_WRITE, r->options.report, "can't be opened") : SL_OK;
     if (!code)
         code = sl_write_stream(fd, r->options.report, text.data, text.len, err);
     if (fd >= 0)
         sl_io.close(fd);
     sl_buf_free(&text);
     return code;
+}
+
+/* Where the report goes: into the target, or to a name of the user's: below the target, or
+ * elsewhere under a partial name until the target is there. */
+int report_write(struct sl_run *r, struct convert *v, const char **part, struct sl_error *err)
+{
+    const char *report = r->options.report;
+    *part = NULL;
+    sl_run_sum_up(r, v->p->target_count, v->p->write_bytes);
+    if ((!report && v->target.single) || (report && !strcmp(report, "-")))
+        return SL_OK;
+    r->summary.report = report ? report : sl_arena_printf(&r->arena, "%s/%s", v->target.path, REPORT_NAME);
+    if (!r->summary.report)
+        return sl_fail_memory(err, 64);
+    const char *below = report ? below_target(v, report) : REPORT_NAME;
+    if (below) {
+        const char *path = sl_target_place(&v->target, below);
+        if (!report && v->target.committed)    /* it was written before the rename */
+            return SL_OK;
+        return path ? write_report(r, path, err) : sl_fail_memory(err, 64);
+    }
+    if (is_stream(report))
+        return write_to_stream(r, err);
+    *part = sl_arena_printf(&r->arena, "%s.partial", report);
+    return *part ? write_report(r, *part, err) : sl_fail_memory(err, 64);
 }

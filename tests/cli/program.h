@@ -56,19 +56,46 @@ static inline char *drain(int fd)
     return s;
 }
 
-/* Arguments are one string, split at blanks; "$T" is the temporary folder. Output goes through
- * files, so that neither pipe can fill up. */
-__attribute__((format(printf, 1, 2))) static inline struct said program(const char *format, ...)
+/* Called in the child before it becomes the program; NULL: nothing. */
+static void (*program_before)(void);
+/* Words that the program runs under ("strace -D .."), "" none. */
+static const char *program_under = "";
+
+/* Output goes through files, so that neither pipe can fill up. */
+static inline void program_exec(char **argv)
 {
-    char line[8192], paths[2][288];
+    char paths[2][288];
+    snprintf(paths[0], sizeof paths[0], "%s/.out", program_tmp);
+    snprintf(paths[1], sizeof paths[1], "%s/.err", program_tmp);
+    int null = open("/dev/null", O_RDONLY);
+    int out = open(paths[0], O_WRONLY | O_CREAT | O_TRUNC, 0600), err = open(paths[1], O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    dup2(null, 0);
+    dup2(out, 1);
+    dup2(err, 2);
+    if (program_before)
+        program_before();
+    execvp(argv[0], argv);
+    _exit(127);
+}
+
+/* Starts it; program_end waits for it. Arguments are one string, split at blanks; "$T" is the
+ * temporary folder. */
+static inline pid_t program_start_v(const char *format, va_list args)
+{
+    char line[8192 + 256];
     char *argv[64], expanded[64][8192 + 256];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
     int argc = 0;
-    argv[argc++] = program_path;
-    for (char *save, *w = strtok_r(line, " ", &save); w && argc < 63; w = strtok_r(NULL, " ", &save)) {
+    size_t len = (size_t)snprintf(line, 256, "%s ", program_under);
+    vsnprintf(line + len, sizeof line - len, format, args);
+    bool under = *program_under != '\0';
+    char *first = line + (under ? 0 : len), *rest = line + len;
+    for (char *save, *w = strtok_r(first, " ", &save); argc < 62; w = strtok_r(NULL, " ", &save)) {
+        if (argc == 0 && !under)
+            argv[argc++] = program_path;
+        else if (under && (!w || w >= rest))
+            argv[argc++] = program_path, under = false;
+        if (!w)
+            break;
         char *t = strstr(w, "$T");
         if (t) {
             snprintf(expanded[argc], sizeof expanded[argc], "%.*s%s%s", (int)(t - w), w, program_tmp, t + 2);
@@ -77,29 +104,47 @@ __attribute__((format(printf, 1, 2))) static inline struct said program(const ch
         argv[argc++] = w;
     }
     argv[argc] = NULL;
-    snprintf(paths[0], sizeof paths[0], "%s/.out", program_tmp);
-    snprintf(paths[1], sizeof paths[1], "%s/.err", program_tmp);
     fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        int null = open("/dev/null", O_RDONLY);
-        int out = open(paths[0], O_WRONLY | O_CREAT | O_TRUNC, 0600), err = open(paths[1], O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        dup2(null, 0);
-        dup2(out, 1);
-        dup2(err, 2);
-        execv(program_path, argv);
-        _exit(127);
-    }
+    const pid_t pid = fork();
+    if (pid == 0)
+        program_exec(argv);
+    return pid;
+}
+
+__attribute__((format(printf, 1, 2))) static inline pid_t program_start(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const pid_t pid = program_start_v(format, args);
+    va_end(args);
+    return pid;
+}
+
+static inline struct said program_end(pid_t pid)
+{
+    char paths[2][288];
     int status = 0;
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     struct said s = { .code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status) };
+    snprintf(paths[0], sizeof paths[0], "%s/.out", program_tmp);
+    snprintf(paths[1], sizeof paths[1], "%s/.err", program_tmp);
     int out = open(paths[0], O_RDONLY), err = open(paths[1], O_RDONLY);
     s.out = drain(out);
     s.err = drain(err);
     close(out);
     close(err);
     return s;
+}
+
+/* Both. */
+__attribute__((format(printf, 1, 2))) static inline struct said program(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    const pid_t pid = program_start_v(format, args);
+    va_end(args);
+    return program_end(pid);
 }
 
 static inline void said_free(struct said *s)

@@ -1,22 +1,27 @@
 /* Conversions of every direction, killed with SIGKILL at random moments: the target is absent or
- * whole, and the same command with --resume ends in the same bytes as a run that was left alone.
+ * whole (or, with --force, as it was), and the same command with --resume ends in the same bytes as
+ * a run that was left alone. The same for the signals that ask for an end.
  * SHARDLENS_KILLS says how often (make torture: many times); SHARDLENS_SEED repeats a run. */
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <glob.h>
 #include <signal.h>
 #include <time.h>
 #include "program.h"
 
-struct direction { const char *name, *source, *options; bool single; };
+struct direction { const char *name, *source, *options; };
 static const struct direction directions[] = {
-    { "megatron-hf", "mega", "--to hf --max-shard-size 8MB", false },
-    { "megatron-megatron", "mega", "--to megatron --tp 4 --pp 2 --names local", false },
-    { "hf-megatron", "hf", "--to megatron --tp 2 --pp 4", false },
-    { "megatron-pt", "mega", "--to pt", true },
-    { "megatron-bin", "mega", "--to hf-bin --dtype fp32 --max-shard-size 20MB", false },
+    { "megatron-hf", "mega", "--to hf --max-shard-size 8MB" },
+    { "megatron-megatron", "mega", "--to megatron --tp 4 --pp 2 --names local" },
+    { "hf-megatron", "hf", "--to megatron --tp 2 --pp 4" },
+    { "megatron-pt", "mega", "--to pt" },
+    { "megatron-bin", "mega", "--to hf-bin --dtype fp32 --max-shard-size 20MB" },
+    { "hf-hf", "hf", "--to hf --dtype fp16 --max-shard-size 5MB" },
+    { "bin-megatron", "bin", "--to megatron --tp 2 --pp 2" },
+    { "hf-bin", "hf", "--to hf-bin --max-shard-size 10MB" },
 };
 enum { DIRECTIONS = sizeof directions / sizeof *directions };
 
@@ -40,10 +45,13 @@ static void expect(struct said s, int code)
 /* Byte for byte the same, but for the report, which tells the time it took. */
 static bool same_tree(const char *a, const char *b)
 {
+    if (access(a, F_OK) != 0)
+        return false;
     const pid_t pid = fork();
     if (pid == 0) {
         const int null = open("/dev/null", O_WRONLY);
         dup2(null, 1);
+        dup2(null, 2);
         execlp("diff", "diff", "-rq", "-x", "shardlens-report.json", a, b, (char *)NULL);
         _exit(127);
     }
@@ -71,6 +79,7 @@ static bool convert_and_kill(const struct direction *d, const char *target, unsi
         const int null = open("/dev/null", O_RDWR);
         for (int fd = 0; fd < 3; fd++)
             dup2(null, fd);
+        signal(number, SIG_DFL);                 /* a shell in the background starts us without SIGINT */
         execv(program_path, argv);
         _exit(127);
     }
@@ -82,54 +91,89 @@ static bool convert_and_kill(const struct direction *d, const char *target, unsi
     return WIFSIGNALED(status) || WEXITSTATUS(status) == 128 + number;
 }
 
-static unsigned measure(const struct direction *d)
+static unsigned took[DIRECTIONS];                /* microseconds of a run that is left alone */
+
+static char *reference_of(const struct direction *d, char path[512])
+{
+    snprintf(path, 512, "%s/ref-%s", program_tmp, d->name);
+    return path;
+}
+
+static void measure(const struct direction *d)
 {
     struct timespec a, b;
     clock_gettime(CLOCK_MONOTONIC, &a);
     expect(program("convert $T/%s $T/ref-%s %s", d->source, d->name, d->options), 0);
     clock_gettime(CLOCK_MONOTONIC, &b);
-    return (unsigned)((b.tv_sec - a.tv_sec) * 1000000 + (b.tv_nsec - a.tv_nsec) / 1000);
+    took[d - directions] = (unsigned)((b.tv_sec - a.tv_sec) * 1000000 + (b.tv_nsec - a.tv_nsec) / 1000);
 }
 
+/* What stands where the target goes is nothing, the whole target, or what stood there before. */
+static bool is_sound(const struct direction *d, const char *target, const char *old)
+{
+    char reference[512];
+    if (access(target, F_OK) != 0)
+        return !old;
+    return same_tree(target, reference_of(d, reference)) || (old && same_tree(target, old));
+}
+
+/* What an unfinished run leaves beside the target: its parts, its journal, the old target. */
+static bool is_anything_left(void)
+{
+    static const char *const kinds[] = { "target.partial*", ".target.partial*", "target.old*" };
+    bool found = false;
+    for (size_t i = 0; i < 3; i++) {
+        glob_t g;
+        found |= glob(below(kinds[i]), 0, NULL, &g) == 0;
+        globfree(&g);
+    }
+    return found;
+}
+
+static unsigned kill_once(const struct direction *d, int number, const char *old, unsigned n)
+{
+    char target[512], reference[512], options[256];
+    unsigned killed = 0;
+    reference_of(d, reference);
+    snprintf(target, sizeof target, "%s/target", program_tmp);
+    snprintf(options, sizeof options, "%s%s", d->options, old ? " --force" : "");
+    const struct direction here = { d->name, d->source, options };
+    if (old)
+        copy_tree(old, target);
+    for (unsigned again = 0; again < 2; again++) {    /* and the run that goes on is killed as well */
+        const unsigned after = (unsigned)(next_random() % (took[d - directions] * 5 / 4 + 1));
+        killed += convert_and_kill(&here, target, after, number);
+        if (!is_sound(d, target, old))
+            fail_msg("round %u, %s, signal %d after %u us: the target is neither what was there nor whole", n, d->name, number, after);
+        snprintf(options, sizeof options, "%s%s --resume", d->options, old ? " --force" : "");
+        if (!is_anything_left() || next_random() % 3)
+            break;
+    }
+    if (is_anything_left() || !same_tree(target, reference))
+        expect(program("convert $T/%s %s %s", d->source, target, options), 0);
+    if (!same_tree(target, reference) || is_anything_left())
+        fail_msg("round %u, %s, signal %d: resumed, but other bytes, or something is left", n, d->name, number);
+    remove_tree(target);
+    unlink(below("target.shardlens-report.json"));
+    return killed;
+}
+
+/* Over all directions in turn; every other time round over an old target, which is another model. */
 static void kill_rounds(int number, unsigned rounds)
 {
-    unsigned took[DIRECTIONS], killed = 0;
-    char target[512], reference[512];
-    for (size_t i = 0; i < DIRECTIONS; i++)
-        took[i] = measure(&directions[i]);
-    for (unsigned n = 0; n < rounds; n++) {
-        const size_t i = n % DIRECTIONS;
-        const struct direction *d = &directions[i];
-        const unsigned after = (unsigned)(next_random() % (took[i] + took[i] / 4 + 1));
-        snprintf(target, sizeof target, "%s", below("target"));
-        snprintf(reference, sizeof reference, "%s/ref-%s", program_tmp, d->name);
-        killed += convert_and_kill(d, target, after, number);
-        if (access(target, F_OK) == 0 && !same_tree(target, reference))
-            fail_msg("round %u, %s, killed after %u us: the target is there and not whole", n, d->name, after);
-        if (access(target, F_OK) != 0) {
-            if (next_random() % 4 == 0)          /* and the run that goes on is killed as well */
-                killed += convert_and_kill(d, target, after, number);
-            if (access(target, F_OK) != 0)
-                expect(program("convert $T/%s %s %s --resume", d->source, target, d->options), 0);
-        }
-        if (!same_tree(target, reference))
-            fail_msg("round %u, %s, killed after %u us: resumed, but other bytes", n, d->name, after);
-        remove_tree(target);
-        if (access(below("target.lock"), F_OK) == 0)
-            unlink(below("target.lock"));
-    }
-    for (size_t i = 0; i < DIRECTIONS; i++) {
-        snprintf(reference, sizeof reference, "%s/ref-%s", program_tmp, directions[i].name);
-        remove_tree(reference);
-    }
-    print_message("%u of %u rounds ended by signal %d\n", killed, rounds, number);
+    unsigned killed = 0;
+    char old[512];
+    snprintf(old, sizeof old, "%s", below("old"));
+    for (unsigned n = 0; n < rounds; n++)
+        killed += kill_once(&directions[n % DIRECTIONS], number, n / DIRECTIONS % 2 ? old : NULL, n);
+    print_message("%u kills in %u rounds by signal %d\n", killed, rounds, number);
     assert_true(killed > 0);
 }
 
 static unsigned rounds_wanted(void)
 {
     const char *text = getenv("SHARDLENS_KILLS");
-    return text ? (unsigned)strtoul(text, NULL, 10) : 20;
+    return text ? (unsigned)strtoul(text, NULL, 10) : 2 * DIRECTIONS;
 }
 
 static void a_killed_conversion_goes_on_to_the_same_bytes(void **state)
@@ -138,21 +182,22 @@ static void a_killed_conversion_goes_on_to_the_same_bytes(void **state)
     kill_rounds(SIGKILL, rounds_wanted());
 }
 
-static void a_terminated_conversion_keeps_its_state(void **state)
+static void a_conversion_that_is_asked_to_end_keeps_its_state(void **state)
 {
     (void)state;
-    kill_rounds(SIGTERM, rounds_wanted() / 2);
+    static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+    for (size_t i = 0; i < 3; i++)
+        kill_rounds(numbers[i], rounds_wanted() / 4);
 }
 
 static void an_unfinished_target_is_named_with_the_command_that_goes_on(void **state)
 {
     (void)state;
     const struct direction *d = &directions[0];
-    const unsigned took = measure(d);
     char target[512];
     snprintf(target, sizeof target, "%s", below("unfinished"));
     for (int tries = 0; tries < 50; tries++) {
-        convert_and_kill(d, target, took / 2, SIGKILL);
+        convert_and_kill(d, target, took[0] / 2, SIGKILL);
         if (access(target, F_OK) != 0)
             break;
         remove_tree(target);
@@ -168,16 +213,16 @@ static void an_unfinished_target_is_named_with_the_command_that_goes_on(void **s
 static int make_sources(void **state)
 {
     (void)state;
+    static const char *const lines[] = { "demo $T/mega --tp 2 --pp 2 --size 20MB", "demo $T/old --tp 1 --pp 1 --size 2MB --seed 7",
+                                         "convert $T/mega $T/hf --to hf", "convert $T/mega $T/bin --to hf-bin" };
     const char *seed = getenv("SHARDLENS_SEED");
     state_of_random = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL) * 2654435761u + 1;
     print_message("seed %llu\n", (unsigned long long)state_of_random);
-    struct said s = program("demo $T/mega --tp 2 --pp 2 --size 40MB");
-    int code = s.code;
-    said_free(&s);
-    s = program("convert $T/mega $T/hf --to hf");
-    code = code ? code : s.code;
-    said_free(&s);
-    return code;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
+        expect(program("%s", lines[i]), 0);
+    for (size_t i = 0; i < DIRECTIONS; i++)
+        measure(&directions[i]);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -186,7 +231,7 @@ int main(int argc, char **argv)
     program_find(argv[0]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_conversion_goes_on_to_the_same_bytes),
-        cmocka_unit_test(a_terminated_conversion_keeps_its_state),
+        cmocka_unit_test(a_conversion_that_is_asked_to_end_keeps_its_state),
         cmocka_unit_test(an_unfinished_target_is_named_with_the_command_that_goes_on),
     };
     const int failed = cmocka_run_group_tests(tests, make_sources, NULL);

@@ -8,6 +8,7 @@
 #include "run/target.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define REREAD   (struct sl_run_options){ .verify = SL_VERIFY_REREAD }
@@ -164,6 +165,37 @@ static void the_report_goes_where_it_is_asked_to_go(void **state)
     struct sl_error err;
     assert_int_equal(case_run(&k, &o, &err), SL_WRITE);
     assert_string_equal(err.where, "/dev/full");
+    case_end(&k);
+}
+
+/* Not after an hour of copying. */
+static void a_report_that_can_not_be_written_is_refused_before_the_start(void **state)
+{
+    (void)state;
+    struct conversion_case k;
+    char path[1024], link[1024];
+    struct sl_error err;
+    case_begin(&k, CASE_FOLDER);
+    struct sl_run_options o = REREAD;
+    const struct { const char *name; int code; const char *words; } places[] = {
+        { "nowhere/report.json", SL_WRITE, "folder of the report is not there" },
+        { "source", SL_WRITE, "is a folder" },
+        { "source/model.safetensors", SL_USAGE, "is a file of the source" },
+    };
+    for (size_t i = 0; i < 3; i++) {
+        o.report = join(path, k.folder, places[i].name);
+        assert_int_equal(case_run(&k, &o, &err), places[i].code);
+        assert_non_null(strstr(err.message, places[i].words));
+        assert_int_equal(case_entries(&k), 1);
+    }
+    /* a link stays a link, and what it leads to is replaced */
+    write_bytes(join(path, k.source, "report.json"), "old", 3);
+    assert_int_equal(symlink(path, join(link, k.source, "link.json")), 0);
+    o.report = link;
+    case_must_work(&k, &o);
+    struct stat st;
+    assert_true(lstat(link, &st) == 0 && S_ISLNK(st.st_mode));
+    assert_false(file_holds(path, "old", 3));
     case_end(&k);
 }
 
@@ -834,6 +866,48 @@ static void a_file_that_is_no_journal_is_left_alone(void **state)
     case_end(&k);
 }
 
+/* As 0.1.0 wrote it: the random numbers begin anew, and the source has a fixed time. It must always be gone
+ * on with, and what it says is done is not done again. */
+static void a_journal_of_version_0_1_0_is_gone_on_with(void **state)
+{
+    (void)state;
+    static const char journal[] =
+        "63bb2d54 shardlens-journal 1\n"
+        "89934007 plan 0123456789abcdef0123456789abcdef\n"
+        "3cce386e source 9b9008d67ab3396e\n"
+        "6e8b42a9 holder vm 893\n"
+        "ac1990f2 tensor 0 aad6d148ab9c3ac8\n"
+        "3e6c0ce6 tensor 1 5a652dea361527a3\n"
+        "6d85c03c tensor 2 1c84df18993650b6\n"
+        "6cc7d333 tensor 3 4ceb31037c70caec\n"
+        "49aad531 tensor 4 de29c14fc91f520c\n"
+        "3bdda547 tensor 5 90fad1a31f793b0d\n"
+        "470977e2 tensor 7 2d06800538d394c2\n"
+        "cdc0e16f tensor 8 10de2e97a0977597\n"
+        "09a0f73f tensor 6 be9ea05753f9f0be\n";
+    struct conversion_case k;
+    struct sl_run *r;
+    struct sl_error err;
+    struct sl_progress p;
+    char path[1024];
+    random_state = 20261124;
+    case_begin(&k, CASE_FOLDER);
+    const struct timespec then[2] = { { 1700000000, 0 }, { 1700000000, 0 } };
+    sl_ckpt_close(k.plan.ckpt);
+    assert_int_equal(utimensat(AT_FDCWD, join(path, k.source, "model.safetensors"), then, 0), 0);
+    case_open_source(&k);
+    leave_unfinished(&k);
+    write_bytes(join(path, k.folder, "out.partial.journal"), journal, sizeof journal - 1);
+    const struct sl_run_options o = { .threads = 1, .memory = 128 << 10, .resume = true };
+    assert_int_equal(sl_run_convert(&k.plan, k.target, &o, &r, &err), 0);
+    assert_int_equal(sl_run_wait(r, &err), 0);
+    sl_run_progress(r, &p);
+    sl_run_free(r);
+    assert_int_equal(p.written_bytes, 0);
+    assert_true(case_is_whole(&k));
+    case_end(&k);
+}
+
 /* It promises nothing, so nothing is believed. */
 static void a_journal_without_a_whole_head_means_starting_anew(void **state)
 {
@@ -852,41 +926,109 @@ static void a_journal_without_a_whole_head_means_starting_anew(void **state)
 
 /* ---- the source changes ---- */
 
-static const char *changing;
-static atomic_uint change_after;
+static void rewrite(const char *path)
+{
+    const int fd = open(path, O_WRONLY);
+    if (real_io.pwrite(fd, "\x12", 1, 2000) != 1)
+        abort();
+    close(fd);
+}
+static void truncate_it(const char *path)
+{
+    if (truncate(path, 3000))
+        abort();
+}
+static void grow(const char *path)
+{
+    const int fd = open(path, O_WRONLY | O_APPEND);
+    if (write(fd, "more", 4) != 4)
+        abort();
+    close(fd);
+}
+static void touch(const char *path)
+{
+    if (utimensat(AT_FDCWD, path, NULL, 0))
+        abort();
+}
+static void replace(const char *path)    /* by an equal one of another name */
+{
+    char other[1100];
+    size_t len = 0;
+    unsigned char *bytes = read_bytes(path, &len);
+    snprintf(other, sizeof other, "%s.new", path);
+    write_bytes(other, bytes, len);
+    free(bytes);
+    if (rename(other, path))
+        abort();
+}
+static const struct { const char *name; void (*change)(const char *path); } changes[] = {
+    { "rewritten", rewrite }, { "truncated", truncate_it }, { "grown", grow }, { "touched", touch }, { "replaced", replace },
+};
+
+static struct { const char *path; void (*change)(const char *path); enum fault_call call; atomic_uint left; } changing;
+static void change_in_time(enum fault_call call)
+{
+    if (call == changing.call && atomic_fetch_sub(&changing.left, 1) == 1)
+        changing.change(changing.path);
+}
 static ssize_t changing_pwrite(int fd, const void *buf, size_t len, off_t offset)
 {
-    if (atomic_fetch_sub(&change_after, 1) == 1) {
-        const int f = open(changing, O_WRONLY);
-        const unsigned char byte = 0x12;
-        if (real_io.pwrite(f, &byte, 1, 2000) != 1)
-            abort();
-        close(f);
-    }
+    change_in_time(FAULT_PWRITE);
     return real_io.pwrite(fd, buf, len, offset);
 }
+static ssize_t changing_pread(int fd, void *buf, size_t len, off_t offset)
+{
+    change_in_time(FAULT_PREAD);
+    return real_io.pread(fd, buf, len, offset);
+}
+static int changing_fsync(int fd)
+{
+    change_in_time(FAULT_FSYNC);
+    return real_io.fsync(fd);
+}
 
-static void a_source_that_changes_is_found_out(void **state)
+/* Changes the source at the n-th call of a kind while it is converted. */
+static void change_at(size_t kind, enum fault_call call, unsigned nth, const struct sl_run_options *o)
+{
+    struct conversion_case k;
+    char path[1024];
+    struct sl_error err = { .message = "" };
+    case_begin(&k, CASE_FOLDER);
+    usleep(12000);    /* so that the time of the file is another one */
+    changing.path = join(path, k.source, "model.safetensors");
+    changing.change = changes[kind].change;
+    changing.call = call;
+    atomic_store(&changing.left, nth);
+    real_io = sl_io;
+    sl_io.pwrite = changing_pwrite;
+    sl_io.pread = changing_pread;
+    sl_io.fsync = changing_fsync;
+    const int code = case_run(&k, o, &err);
+    sl_io = real_io;
+    assert_true((int)atomic_load(&changing.left) <= 0);
+    if (code != SL_INPUT || !strstr(err.where, "model.safetensors"))
+        fail_msg("%s at %s %u: exit %d (%s: %s)", changes[kind].name, fault_names[call], nth, code, err.where, err.message);
+    assert_false(sl_path_exists(k.target));
+    if (case_entries(&k) > 1) {
+        struct sl_run_options on = *o;
+        on.resume = true;
+        assert_int_equal(case_run(&k, &on, &err), SL_INPUT);    /* still the same plan */
+    }
+    case_end(&k);
+}
+
+static void a_source_that_changes_in_any_phase_is_found_out(void **state)
 {
     (void)state;
-    for (unsigned n = 1; n < 20; n += 6) {
-        struct conversion_case k;
-        char path[1024];
-        struct sl_error err;
-        case_begin(&k, CASE_FOLDER);
-        usleep(20000);    /* so that the time of the file is another one */
-        changing = join(path, k.source, "model.safetensors");
-        real_io = sl_io;
-        atomic_store(&change_after, n);
-        sl_io.pwrite = changing_pwrite;
-        const int code = case_run(&k, &NONE, &err);
-        sl_io = real_io;
-        assert_int_equal(code, SL_INPUT);
-        assert_non_null(strstr(err.where, "model.safetensors"));
-        assert_false(sl_path_exists(k.target));
-        assert_int_equal(case_run(&k, &resume, &err), SL_INPUT);    /* still the same plan */
-        case_end(&k);
-    }
+    /* the journal's head; pieces; the first file to the disk; the last one; reading back */
+    static const struct { enum fault_call call; unsigned nth; } moments[] = {
+        { FAULT_PWRITE, 2 }, { FAULT_PWRITE, 9 }, { FAULT_PWRITE, 18 }, { FAULT_FSYNC, 3 }, { FAULT_FSYNC, 4 }, { FAULT_PREAD, 22 },
+    };
+    for (size_t kind = 0; kind < sizeof changes / sizeof *changes; kind++)
+        for (size_t m = 0; m < sizeof moments / sizeof *moments; m++)
+            for (int mode = 0; mode < 2; mode++)
+                if (mode == 0 || moments[m].call != FAULT_PREAD)
+                    change_at(kind, moments[m].call, moments[m].nth, mode ? &NONE : &REREAD);
 }
 
 static void resume_after_the_source_has_changed_is_refused(void **state)
@@ -914,6 +1056,7 @@ int main(void)
         cmocka_unit_test(results_have_checksums_statistics_and_sources),
         cmocka_unit_test(the_report_is_json_with_every_tensor),
         cmocka_unit_test(the_report_goes_where_it_is_asked_to_go),
+        cmocka_unit_test(a_report_that_can_not_be_written_is_refused_before_the_start),
         cmocka_unit_test(folders_above_the_target_are_made),
         cmocka_unit_test(a_target_that_exists_is_refused_and_stays),
         cmocka_unit_test(force_replaces_an_old_target),
@@ -941,9 +1084,10 @@ int main(void)
         cmocka_unit_test(resume_trusts_no_piece_it_can_not_check),
         cmocka_unit_test(another_plan_s_leftovers_are_named_and_removed_with_force_only),
         cmocka_unit_test(a_journal_of_another_version_is_refused_in_a_line),
+        cmocka_unit_test(a_journal_of_version_0_1_0_is_gone_on_with),
         cmocka_unit_test(a_file_that_is_no_journal_is_left_alone),
         cmocka_unit_test(a_journal_without_a_whole_head_means_starting_anew),
-        cmocka_unit_test(a_source_that_changes_is_found_out),
+        cmocka_unit_test(a_source_that_changes_in_any_phase_is_found_out),
         cmocka_unit_test(resume_after_the_source_has_changed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
