@@ -20,6 +20,7 @@ static const struct direction directions[] = {
     { "cut", FIXTURE, { .format = SL_TO_MEGATRON, .tp = 1, .pp = 3, .names = "local", .iteration = -1 } },
     { "one.pt", FIXTURE, { .format = SL_TO_PT, .iteration = -1 } },
     { "bin", FIXTURE, { .format = SL_TO_HF_BIN, .max_shard_size = 60000, .iteration = -1 } },
+    { "dist", FIXTURE, { .format = SL_TO_TORCH_DIST, .dist_files = 2, .iteration = -1 } },
 };
 enum { DIRECTIONS = sizeof directions / sizeof *directions };
 
@@ -168,6 +169,7 @@ TEST(every_single_fault_is_survived_from_hugging_face_to_megatron) { fail_every_
 TEST(every_single_fault_is_survived_from_megatron_to_another_cut) { fail_every_call(&directions[2]); }
 TEST(every_single_fault_is_survived_to_one_torch_file) { fail_every_call(&directions[3]); }
 TEST(every_single_fault_is_survived_to_sharded_torch_files) { fail_every_call(&directions[4]); }
+TEST(every_single_fault_is_survived_to_a_distributed_checkpoint) { fail_every_call(&directions[5]); }
 
 /* The fault comes while an interrupted run goes on. */
 TEST(a_second_fault_while_going_on_is_survived)
@@ -254,6 +256,7 @@ int main(void)
         ROW(every_single_fault_is_survived_from_megatron_to_another_cut),
         ROW(every_single_fault_is_survived_to_one_torch_file),
         ROW(every_single_fault_is_survived_to_sharded_torch_files),
+        ROW(every_single_fault_is_survived_to_a_distributed_checkpoint),
         ROW(a_second_fault_while_going_on_is_survived),
         ROW(a_wrong_byte_that_nobody_tells_of_is_found_by_reading_back),
     };

@@ -22,6 +22,8 @@ static const struct direction directions[] = {
     { "hf-hf", "hf", "--to hf --dtype fp16 --max-shard-size 5MB" },
     { "bin-megatron", "bin", "--to megatron --tp 2 --pp 2" },
     { "hf-bin", "hf", "--to hf-bin --max-shard-size 10MB" },
+    { "megatron-dist", "mega", "--to torch_dist --dist-files 3" },
+    { "dist-megatron", "dist", "--to megatron --tp 2 --pp 2" },
 };
 enum { DIRECTIONS = sizeof directions / sizeof *directions };
 
@@ -214,7 +216,7 @@ static int make_sources(void **state)
 {
     (void)state;
     static const char *const lines[] = { "demo $T/mega --tp 2 --pp 2 --size 20MB", "demo $T/old --tp 1 --pp 1 --size 2MB --seed 7",
-                                         "convert $T/mega $T/hf --to hf", "convert $T/mega $T/bin --to hf-bin" };
+                                         "convert $T/mega $T/hf --to hf", "convert $T/mega $T/bin --to hf-bin", "convert $T/mega $T/dist --to torch_dist" };
     const char *seed = getenv("SHARDLENS_SEED");
     state_of_random = seed ? strtoull(seed, NULL, 10) : (uint64_t)time(NULL) * 2654435761u + 1;
     print_message("seed %llu\n", (unsigned long long)state_of_random);

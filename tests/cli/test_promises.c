@@ -35,6 +35,7 @@ static const struct direction directions[] = {
     { "megatron-megatron", SOURCE, "--to megatron --tp 4 --pp 3 --names local" },
     { "megatron-pt", SOURCE, "--to pt" },
     { "megatron-bin", SOURCE, "--to hf-bin --max-shard-size 60KB" },
+    { "megatron-dist", SOURCE, "--to torch_dist --dist-files 2" },
 };
 enum { DIRECTIONS = sizeof directions / sizeof *directions };
 
