@@ -12,6 +12,8 @@
  *   distcheck.c are all chunks there, do they cover their arrays?
  *   diststate.c args and iteration
  *   tiling.c    boxes against the array they are cut out of
+ *   distzarr.c  the same from a folder of zarr arrays
+ *   inflate.c   compressed chunks, read in order
  *   items.c     what is inside an item, looked up when it is read
  *   source.c    reading tensor bytes, few files open at a time
  *   ckpt.c      opening and closing the whole
@@ -25,6 +27,7 @@
 #include "format/dcp.h"
 #include "format/safetensors.h"
 #include "format/torchfile.h"
+#include "format/zarr.h"
 
 #include <stdatomic.h>
 
@@ -128,10 +131,15 @@ struct dist {
     struct sl_ckpt *c;
     const struct found *found;
     struct sl_dcp dcp;                   /* of zarr: made from its folders */
+    const struct sl_zarr *zarrs;         /* by tensor of dcp; NULL: not zarr */
     bool megatron;                       /* keys are those of Megatron's dist_checkpointing */
     const struct sl_value *common;       /* DICT: what is not sharded; NULL */
     uint64_t stacked_keys, expert_keys, half_keys, state_keys;      /* counted by distnames.c */
 };
+/* d->dcp of a folder of zarr arrays. */
+int dist_zarr(struct dist *d, struct sl_error *err);
+/* Compressed chunks are as long as their files, once those are known. */
+void dist_zarr_lengths(struct dist *d);
 /* Makes c->tensors and the items they lie in. */
 int dist_tensors(struct dist *d, struct sl_error *err);
 /* Problems of chunks: no place, outside of their file, outside of their array, twice, not there. */
@@ -143,9 +151,10 @@ bool dist_is_state(const struct sl_dcp_tensor *t);
 
 /* ---- items.c ---- */
 
-enum ckpt_item_kind { ITEM_DCP, ITEM_RAW };
+enum ckpt_item_kind { ITEM_DCP, ITEM_RAW, ITEM_ZLIB, ITEM_FILL };
 struct ckpt_item {
     enum ckpt_item_kind kind;
+    const struct sl_zarr *zarr;          /* of all kinds but ITEM_DCP */
     const struct sl_dcp_tensor *tensor;
     const struct sl_dcp_chunk *chunk;
     atomic_bool is_known;                /* the rest is filled in and stays */
@@ -157,14 +166,23 @@ struct ckpt_item {
 struct ckpt_items {
     struct ckpt_item *items;             size_t count;    /* sl_tensor.storage counts these */
     struct sl_dcp_image *images;         /* by file */
-    pthread_mutex_t lock;                /* guards arena, and the filling in of items */
+    pthread_mutex_t lock;                /* guards arena, streams, and the filling in of items */
     struct sl_arena arena;
+    struct ckpt_stream *streams;         /* half-read compressed chunks; see inflate.c */
 };
 int ckpt_items_new(struct sl_ckpt *c, size_t count, struct sl_error *err);
 void ckpt_items_free(struct sl_ckpt *c);
 /* The item of a tensor, looked up; NULL in *out when the tensor lies in its file as it is. */
 int ckpt_item_find(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item **out,
                    struct sl_error *err);
+
+/* ---- inflate.c ---- */
+
+/* Bytes [at, at + len) of the unpacked chunk. Reads that follow each other go on where the last
+ * one ended; others unpack the chunk from its beginning again. */
+int ckpt_inflate(struct ckpt_items *all, const struct ckpt_item *item, const struct sl_file *file, uint64_t at,
+                 void *buf, size_t len, struct sl_error *err);
+void ckpt_inflate_free(struct ckpt_items *all);
 
 /* ---- source.c ---- */
 

@@ -92,9 +92,12 @@ static void recognise(struct dist *d)
 {
     struct sl_ckpt *c = d->c;
     const char *backend = d->found->backend;
-    if (backend && !strcmp(backend, "zarr")) {
+    if (d->zarrs) {
         c->container = SL_MEGATRON_ZARR;
         d->megatron = true;
+        if (!backend)
+            sl_problem_add(&c->problems, "dist-marker", "metadata.json", NULL,
+                           "there is no metadata.json, which Megatron writes last and without which it does not load the folder");
         return;
     }
     const bool looks = !d->dcp.nested && has_core_keys(&d->dcp) && has_sharded_objects(&d->dcp);
@@ -110,7 +113,7 @@ static size_t count_writers(const struct sl_ckpt *c)
 {
     struct sl_map seen = { 0 };
     for (size_t i = 0; i < c->file_count; i++) {
-        const char *p = strstr(c->files[i].name, "__");
+        const char *p = strchr(c->files[i].name, '/') ? NULL : strstr(c->files[i].name, "__");
         const size_t len = p ? strcspn(p + 2, "_") : 0;
         uint64_t value = 0;
         bool added;
@@ -138,6 +141,8 @@ static int tell_storage(struct dist *d, struct sl_error *err)
         sl_buf_printf(&b, ", %llu of the optimizer and the like", (unsigned long long)d->state_keys);
     if (d->dcp.object_count)
         sl_buf_printf(&b, "; %u objects", d->dcp.object_count);
+    if (d->zarrs)
+        sl_buf_str(&b, "; zarr");
     sl_buf_printf(&b, "; %zu file%s", c->file_count, c->file_count == 1 ? "" : "s");
     if (writers)
         sl_buf_printf(&b, " of %zu writer%s", writers, writers == 1 ? "" : "s");
@@ -185,11 +190,17 @@ int ckpt_open_dist(struct sl_ckpt *c, const struct found *found, struct sl_error
     d->found = found;
     c->iteration = found->iteration;
     c->release = found->release;
-    int code = read_metadata(d, err);
+    bool plain = false;                  /* a .metadata; zarr has a .zarray in each array's folder */
+    for (size_t i = 0; i < found->name_count; i++)
+        plain = plain || !strcmp(found->names[i], ".metadata");
+    const bool zarr = found->backend ? !strcmp(found->backend, "zarr") : !plain;
+    int code = zarr ? dist_zarr(d, err) : read_metadata(d, err);
     if (!code)
         code = open_files(d, err);
     if (code)
         return code;
+    if (zarr)
+        dist_zarr_lengths(d);
     recognise(d);
     code = dist_tensors(d, err);
     code = code ? code : dist_tell(d, err);
@@ -198,7 +209,8 @@ int ckpt_open_dist(struct sl_ckpt *c, const struct found *found, struct sl_error
     if (code)
         return code;
     if (!d->dcp.tensor_count)
-        return sl_fail(err, SL_INPUT, c->folder, "its .metadata names no tensor: not a checkpoint of a model");
+        return sl_fail(err, SL_INPUT, c->folder, "%s: not a checkpoint of a model",
+                       zarr ? "it has no folder with a .zarray" : "its .metadata names no tensor");
     tell_globals(d);
     tell_state(d);
     return SL_OK;

@@ -59,6 +59,12 @@ static void look_at_place(struct teller *w, const struct sl_dcp_tensor *t, const
 {
     const struct sl_dcp_place *p = &chunk->place;
     char box[512];
+    if (p->file < 0 && w->d->zarrs) {
+        if (is_told(w))
+            sl_problem_add(&w->d->c->problems, "chunk-missing", t->key, NULL, "the file of chunk %s is missing, and the array has no fill value",
+                           box_of(t, chunk, box, sizeof box));
+        return;
+    }
     if (p->file < 0) {
         if (is_told(w))
             sl_problem_add(&w->d->c->problems, "chunk-missing", ".metadata", NULL, "%s: chunk %s has no place in any file", t->key,

@@ -233,6 +233,8 @@ static int add_key(struct maker *m, const struct sl_dcp_tensor *t)
         struct ckpt_item *item = &d->c->items->items[m->item];
         item->tensor = t;
         item->chunk = &t->chunks[i];
+        item->zarr = d->zarrs ? &d->zarrs[t - d->dcp.tensors] : NULL;
+        item->kind = !item->zarr ? ITEM_DCP : !t->chunks[i].place.length ? ITEM_FILL : item->zarr->zlib ? ITEM_ZLIB : ITEM_RAW;
         code = add_chunk(m, &n, t, &t->chunks[i]);
         m->item++;
     }

@@ -36,6 +36,7 @@ void ckpt_items_free(struct sl_ckpt *c)
         sl_dcp_image_free(&c->items->images[i]);
         pthread_mutex_destroy(&c->items->images[i].lock);
     }
+    ckpt_inflate_free(c->items);
     pthread_mutex_destroy(&c->items->lock);
     sl_arena_free(&c->items->arena);
 }
@@ -44,7 +45,7 @@ void ckpt_items_free(struct sl_ckpt *c)
 static bool keeps_crc(const struct ckpt_item *item, const struct sl_dcp_item *found)
 {
     uint64_t count, bytes;
-    return found->root && found->is_plain && (found->storage.crc || !found->storage.bytes) &&
+    return item->kind == ITEM_DCP && found->root && found->is_plain && (found->storage.crc || !found->storage.bytes) &&
            found->offset == found->storage_begin && sl_shape_count(item->chunk->size, item->tensor->ndim, &count) &&
            sl_mul_u64(count, sl_dtype_size(item->tensor->dtype), &bytes) && bytes == found->storage_bytes;
 }
@@ -78,10 +79,29 @@ static int fill_in(struct ckpt_items *all, struct ckpt_item *item, const struct 
     return code;
 }
 
+/* A chunk of zarr is the file, row-major over the whole chunk also where the array ends inside. */
+static struct sl_dcp_item zarr_item(const struct ckpt_item *item)
+{
+    const struct sl_zarr *z = item->zarr;
+    struct sl_dcp_item found = { .storage_bytes = z->chunk_bytes, .is_big_endian = z->big_endian };
+    int64_t step = 1;
+    bool clipped = false;
+    for (uint32_t a = z->ndim; a-- > 0; step *= z->chunk[a]) {      /* their product is known to fit */
+        found.stride[a] = step;
+        clipped = clipped || (a > 0 && item->chunk->size[a] != z->chunk[a]);
+    }
+    found.is_plain = item->kind == ITEM_FILL || (item->kind == ITEM_RAW && !clipped && !z->big_endian);
+    return found;
+}
+
 static int look_up(struct sl_ckpt *c, struct ckpt_item *item, struct sl_error *err)
 {
     struct sl_arena scratch = { 0 };
     struct sl_dcp_item found;
+    if (item->zarr) {
+        found = zarr_item(item);
+        return fill_in(c->items, item, &found, err);
+    }
     struct sl_file file;
     const int32_t index = item->chunk->place.file;
     int code = ckpt_hold(c, index, &file, err);

@@ -106,9 +106,11 @@ static bool place(const struct sl_tensor *t, int64_t from, size_t len, uint64_t 
 }
 
 /* odd: the item that t stands for, NULL for tensors that lie in their file as they are. */
-static int read_storage(const struct sl_ckpt_file *f, const struct sl_file *file, const struct sl_tensor *t,
+static int read_storage(struct sl_ckpt *c, const struct sl_ckpt_file *f, const struct sl_file *file, const struct sl_tensor *t,
                         const struct ckpt_item *odd, uint64_t in_storage, void *buf, size_t len, struct sl_error *err)
 {
+    if (odd && odd->kind == ITEM_ZLIB)
+        return ckpt_inflate(c->items, odd, file, in_storage, buf, len, err);
     if (t->flags & SL_TENSOR_DEFLATED && odd)
         return sl_torch_read_deflated(file, odd->chunk->place.at, odd->chunk->place.length, odd->odd->root,
                                       &odd->odd->storage, in_storage, buf, len, err);
@@ -135,7 +137,7 @@ static int read_as_stored(struct sl_ckpt *c, const struct sl_tensor *t, const st
     int code = ckpt_hold(c, t->file, &file, err);
     if (code)
         return code;
-    code = read_storage(&c->opened[t->file], &file, t, odd, in_storage, buf, len, err);
+    code = read_storage(c, &c->opened[t->file], &file, t, odd, in_storage, buf, len, err);
     ckpt_let_go(c, t->file);
     if (!code && swap)
         sl_dtype_swap(t->dtype, buf, len / size);
@@ -329,6 +331,15 @@ static int read_odd(struct sl_ckpt *c, const struct sl_tensor *t, const struct c
     return code;
 }
 
+/* A chunk that is not stored: its array's fill value. */
+static int read_fill(const struct ckpt_item *item, uint64_t at, unsigned char *buf, size_t len)
+{
+    const uint32_t size = sl_dtype_size(item->zarr->dtype);
+    for (size_t i = 0; i < len; i++)
+        buf[i] = item->zarr->fill[(at + i) % size];
+    return SL_OK;
+}
+
 static int read_item(struct sl_ckpt *c, const struct sl_tensor *t, const struct ckpt_item *item, int64_t from,
                      void *buf, size_t len, struct sl_error *err)
 {
@@ -338,6 +349,8 @@ static int read_item(struct sl_ckpt *c, const struct sl_tensor *t, const struct 
         return outside(t, from, len, err);
     if (!len)
         return SL_OK;
+    if (item->kind == ITEM_FILL)
+        return read_fill(item, in_chunk, buf, len);
     if (item->odd)
         return read_odd(c, t, item, in_chunk, buf, len, err);
     int code = ckpt_hold(c, t->file, &file, err);
@@ -373,7 +386,7 @@ static bool advice_range(const struct sl_ckpt *c, const struct sl_tensor *t, int
     if (t->flags & (SL_TENSOR_NO_DATA | SL_TENSOR_DEFLATED) || len > SIZE_MAX || !place(t, from, (size_t)len, &in_storage))
         return false;
     const struct ckpt_item *item = c->items && t->storage >= 0 ? &c->items->items[t->storage] : NULL;
-    if (item && (!atomic_load_explicit(&item->is_known, memory_order_acquire) || item->odd))
+    if (item && (!atomic_load_explicit(&item->is_known, memory_order_acquire) || item->odd || item->kind == ITEM_FILL))
         return false;
     *at = (item ? item->offset : t->storage_begin) + in_storage;
     return true;
@@ -383,7 +396,7 @@ void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin
 {
     const struct ckpt_item *item = NULL;
     const int code = ckpt_item_find(c, t, &item, NULL);
-    if (item && (code || item->odd)) {
+    if (item && (code || item->odd || item->kind == ITEM_FILL)) {
         *begin = item->chunk->place.at;
         *end = *begin + item->chunk->place.length;
         return;

@@ -68,7 +68,7 @@ static void same_tensors(const char *made, const char *expected)
 static const struct { const char *fixture, *family; } sources[] = {
     { "llama_tp2_pp2", "llama" }, { "minicpm_tp1_pp2", "minicpm" }, { "qkv_bias_singleton_tp2", "qkv_bias" },
     { "qkv_bias_common_state", "qkv_bias" }, { "qkv_bias_fsdp", "qkv_bias" }, { "qwen3moe_ep2", "qwen3moe" },
-    { "mixtral_ep2", "mixtral" },
+    { "mixtral_ep2", "mixtral" }, { "zarr_llama", "llama" },
 };
 
 TEST(every_distributed_checkpoint_becomes_the_hugging_face_weights)
@@ -90,6 +90,7 @@ TEST(it_equals_the_rank_folders_of_the_same_weights)
     static const struct { const char *dist, *ranks; uint64_t params; } pairs[] = {
         { "dist/llama_tp2_pp2", "llama_tp4_pp1", 30 }, { "dist/minicpm_tp1_pp2", "minicpm_vpp2_tp1_pp2", 38 },
         { "dist/qkv_bias_fsdp", "qkv_bias_tp2_pp1", 27 }, { "dist/qwen3moe_ep2", "qwen3moe_tp2_pp1_ep2_etp1", 35 },
+        { "dist/zarr_llama", "llama_tp2_pp2", 30 },
         { "dist/mixtral_ep2", "mixtral_tp1_pp1_ep2_etp1", 16 }, { "dist/qkv_bias_singleton_tp2", "dist/qkv_bias_common_state", 27 },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {

@@ -193,6 +193,55 @@ static void as_torch_says(const char *path, const char *json)
 TEST(every_tensor_of_a_plain_save_is_what_torch_saved) { as_torch_says(DIST "plain", DIST "plain.json"); }
 TEST(items_in_safetensors_are_what_torch_saved) { as_torch_says(DIST "safetensors", DIST "safetensors.json"); }
 
+TEST(zarr_arrays_are_what_the_zarr_package_reads) { as_torch_says(DIST "zarr_plain", DIST "zarr_plain.json"); }
+
+TEST(compressed_chunks_are_read_in_any_order)
+{
+    struct sl_ckpt *c = opened(DIST "zarr_plain");
+    const struct sl_tensor *t = tensor(c, -1, "a.gzip");
+    int16_t all[2000], part[2000];
+    assert_int_equal(sl_ckpt_read_elements(c, t, 0, 2000, all, &err), 0);
+    for (uint64_t i = 0; i < 200; i++) {
+        const uint64_t from = i * 7919 % 1990, count = 1 + i * 31 % (2000 - from);
+        assert_int_equal(sl_ckpt_read_elements(c, t, from, count, part, &err), 0);
+        assert_memory_equal(part, all + from, count * sizeof *all);
+    }
+    sl_ckpt_close(c);
+}
+
+TEST(a_zarr_chunk_that_is_cut_off_or_not_there_is_told)
+{
+    copy_fixture("dist/zarr_llama");
+    const char *qkv = in("iter_0000010/decoder.layers.self_attention.linear_qkv.weight/1.1.0");
+    assert_int_equal(unlink(in("iter_0000010/decoder.final_layernorm.weight/0")), 0);
+    assert_int_equal(truncate(qkv, 4000), 0);
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *gone = problem(c, "chunk-missing"), *cut = problem(c, "truncated-shard");
+    assert_non_null(gone);
+    assert_non_null(cut);
+    assert_string_equal(gone->where, "decoder.final_layernorm.weight");
+    assert_string_equal(gone->message, "the file of chunk [0:40] is missing, and the array has no fill value");
+    assert_string_equal(cut->where, "decoder.layers.self_attention.linear_qkv.weight/1.1.0");
+    assert_true(strstr(cut->message, "it has 4000 bytes") && strstr(cut->message, "chunk [1:2, 56:112, 0:40]"));
+    sl_ckpt_close(c);
+}
+
+TEST(damaged_compressed_chunks_are_told_with_key_and_chunk)
+{
+    copy_fixture("dist/zarr_plain");
+    float buf[16];
+    assert_int_equal(truncate(in("a.zlib/0.1"), 20), 0);
+    struct sl_ckpt *c = opened(folder);
+    assert_int_equal(sl_ckpt_read_elements(c, chunk_at(c, "a.zlib", 0, 4), 0, 12, buf, &err), SL_INPUT);
+    assert_says(err, "a.zlib, chunk [0:3, 4:8]: the compressed data ends after");
+    sl_ckpt_close(c);
+}
+
+TEST(a_compressor_that_is_not_supported_is_named)
+{
+    refused(DIST "zarr_blosc", SL_UNSUPPORTED, "compressed with blosc (lz4), which is not supported (zlib, gzip and none are)");
+}
+
 TEST(parts_of_a_transposed_item_are_read_in_row_major_order)
 {
     struct sl_ckpt *c = opened(DIST "plain");
@@ -354,6 +403,11 @@ int main(void)
         IN_FOLDER(the_iteration_folder_of_a_tracker_may_be_distributed),
         ROW(every_tensor_of_a_plain_save_is_what_torch_saved),
         ROW(items_in_safetensors_are_what_torch_saved),
+        ROW(zarr_arrays_are_what_the_zarr_package_reads),
+        ROW(compressed_chunks_are_read_in_any_order),
+        IN_FOLDER(a_zarr_chunk_that_is_cut_off_or_not_there_is_told),
+        IN_FOLDER(damaged_compressed_chunks_are_told_with_key_and_chunk),
+        ROW(a_compressor_that_is_not_supported_is_named),
         ROW(parts_of_a_transposed_item_are_read_in_row_major_order),
         ROW(broken_metadata_is_refused_in_one_line),
         ROW(damage_is_a_finding_with_file_key_and_chunk),
