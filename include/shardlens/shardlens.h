@@ -276,7 +276,7 @@ struct sl_piece_info {
     uint32_t source_ndim; int64_t source_lo[8], source_hi[8];
     uint32_t target_ndim; int64_t target_lo[8], target_hi[8];
     const char *param;                   /* "layers.7.attn.q" */
-    const char *op;                      /* "copy", "cast", "pad", "add 1", "add 1, cast" */
+    const char *op;                      /* "copy", "cast", "pad", "add 1", "add 1, cast", "scale" (8-bit floats) */
 };
 /* The pieces of one target, in target order, at most `room`; returns how many there are. */
 size_t sl_plan_pieces(const struct sl_plan *plan, size_t target, struct sl_piece_info *out, size_t room);

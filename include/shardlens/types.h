@@ -113,6 +113,10 @@ struct sl_tensor {
     int32_t file;           /* index into files                                */
     int32_t rank;           /* index into ranks, -1 if the container has none  */
     int32_t chunk;          /* virtual pipeline chunk (model0, model1, ..), 0  */
+    const struct sl_tensor *scales;  /* SL_TENSOR_SCALED: a factor for each block, NULL */
+    enum sl_dtype stored;   /* SL_TENSOR_SCALED: of the bytes in the file; dtype is
+                               that of the products. Else UNKNOWN              */
+    int64_t block[2];       /* SL_TENSOR_SCALED: rows and columns of a block   */
 };
 #define SL_TENSOR_DEFLATED   1u  /* the zip record is compressed               */
 #define SL_TENSOR_BIG_ENDIAN 2u  /* bytes of each element are swapped          */
@@ -120,6 +124,7 @@ struct sl_tensor {
 #define SL_TENSOR_OPTIMIZER  8u  /* optimizer or rng state, not a weight       */
 #define SL_TENSOR_STRIDED   16u  /* not contiguous in row-major order          */
 #define SL_TENSOR_NO_DATA   32u  /* nothing in the file to read (meta tensor)  */
+#define SL_TENSOR_SCALED    64u  /* read as products with factors of blocks    */
 
 struct sl_file_info {
     const char *path;       /* as opened: root joined with name                */

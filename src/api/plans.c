@@ -281,10 +281,12 @@ static bool is_cast(const struct sl_plan *plan, const struct sl_copy *c)
     return c->source != UINT32_MAX && p->source.tensors[c->source].dtype != p->targets[c->target].dtype;
 }
 
-/* "add 1, cast": what a copy does besides moving elements; "" for nothing. */
+/* "add 1, cast", "scale" (8-bit floats with factors of blocks): what a copy does besides moving elements; "" for nothing. */
 static const char *op_words(const struct sl_plan *plan, const struct sl_copy *c)
 {
     const bool cast = is_cast(plan, c);
+    if (c->op.kind == SL_OP_NONE && c->source != UINT32_MAX && plan->p->source.tensors[c->source].flags & SL_TENSOR_SCALED)
+        return "scale";
     if (c->op.kind == SL_OP_NONE)
         return cast ? "cast" : "";
     for (size_t i = 0; i < plan->word_count; i++)
@@ -334,6 +336,11 @@ static const char *rule_text(struct sl_plan *plan, size_t target)
     return text ? text : what;
 }
 
+static enum sl_dtype stored_dtype(const struct sl_tensor *t)
+{
+    return t->flags & SL_TENSOR_SCALED ? t->stored : t->dtype;
+}
+
 static int targets_fill(struct sl_plan *plan, struct sl_error *err)
 {
     const struct sl_conversion *p = plan->p;
@@ -348,7 +355,7 @@ static int targets_fill(struct sl_plan *plan, struct sl_error *err)
         plan->targets[i] = (struct sl_plan_target){
             .name = t->name, .dtype = t->dtype, .ndim = t->ndim, .shape = t->shape, .bytes = t->bytes, .file = t->file,
             .whole = chunk ? t->global_shape : NULL, .at = chunk ? t->global_offset : NULL,
-            .source_dtype = source == UINT32_MAX ? t->dtype : p->source.tensors[source].dtype, .offset = t->offset,
+            .source_dtype = source == UINT32_MAX ? t->dtype : stored_dtype(&p->source.tensors[source]), .offset = t->offset,
             .rule = rule_text(plan, i), .piece_count = count };
     }
     return SL_OK;

@@ -74,6 +74,11 @@ int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t
 /* The bytes of its file that hold t: [*begin, *end). Of an item that can't be looked up, or does
  * not hold its elements one after the other, all of it. */
 void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin, uint64_t *end);
+/* The tensors of c with those of 8-bit floats that have a factor for each block (NAME_scale_inv) made float32 arrays of
+ * the products, SL_TENSOR_SCALED: sl_ckpt_read_elements computes them, sl_ckpt_read has no say in them. *out is c->tensors
+ * where there is none, else an array of the arena. SL_INPUT when factors are not there though config.json says fp8, or
+ * are of another shape. */
+int sl_ckpt_scaled(const struct sl_ckpt *c, struct sl_arena *arena, const struct sl_tensor **out, struct sl_error *err);
 /* Advice to the kernel, both may do nothing. */
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
 void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);

@@ -193,4 +193,7 @@ void ckpt_let_go(struct sl_ckpt *c, int32_t index);
 /* "A/B" in the arena. */
 const char *ckpt_join(struct sl_arena *arena, const char *folder, const char *name);
 
+/* scaled.c: elements of a tensor that is SL_TENSOR_SCALED; see sl_ckpt_read_elements. */
+int ckpt_read_scaled(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t first, uint64_t count, void *buf, struct sl_error *err);
+
 #endif

@@ -373,6 +373,8 @@ int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t
                        (unsigned long long)t->count);
     if (!count)
         return SL_OK;
+    if (t->flags & SL_TENSOR_SCALED)
+        return ckpt_read_scaled(c, t, first, count, buf, err);
     if (t->flags & SL_TENSOR_STRIDED && !(t->flags & SL_TENSOR_NO_DATA))
         return read_strided(c, t, NULL, first, count, buf, err);
     return sl_ckpt_read(c, t, (int64_t)from, buf, (size_t)bytes, err);
@@ -403,7 +405,7 @@ void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin
     }
     const bool scattered = t->flags & (SL_TENSOR_STRIDED | SL_TENSOR_DEFLATED);
     *begin = item ? item->offset + (t->offset - t->storage_begin) : scattered ? t->storage_begin : t->offset;
-    *end = *begin + (scattered && !item ? t->storage_bytes : t->bytes);
+    *end = *begin + (scattered && !item ? t->storage_bytes : t->flags & SL_TENSOR_SCALED ? t->count * sl_dtype_size(t->stored) : t->bytes);
 }
 
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len)

@@ -25,6 +25,8 @@ struct by_name {
 struct source {
     struct builder b;
     const struct sl_ckpt *c;
+    const struct sl_tensor *tensors;     /* c's, some of them as products (sl_ckpt_scaled) */
+    bool *factor;                        /* by tensor: multiplied with the blocks of another */
     struct by_name plain, stacked;
     struct rulebook stacked_book;
     bool has_ranks;                      /* tensors are cut by rank, and layers counted by stage */
@@ -119,7 +121,7 @@ static int global_names(const struct source *s, struct match *m, int32_t layer, 
     const bool numbers_experts = expert >= 0 || strstr(m->rule->map, "expert");
     m->names = (struct sl_map_names){ .find = builder_find, .arg = (void *)(uintptr_t)&s->b,
                                       .layer = layer, .expert = expert,
-                                      .tensor = (uint32_t)(m->t - s->c->tensors) };
+                                      .tensor = (uint32_t)(m->t - s->tensors) };
     if (numbers_experts)
         m->names.expert = (expert < 0 ? 0 : expert) + (s->has_ranks ? rank->ep * (b->experts / b->parallel.ep) : 0);
     if (m->rule->mtp && layer >= 0)
@@ -232,7 +234,7 @@ static enum outcome try_rules(struct source *s, struct rulebook *b, const struct
         struct match m = { .t = t };
         const enum outcome o = try_rule(s, b, &b->rules[i], stacked, &m, rc);
         if (o == PLACED)
-            s->label[t - s->c->tensors] = m.rule->label ? m.rule->label : "copy";
+            s->label[t - s->tensors] = m.rule->label ? m.rule->label : "copy";
         if (o == PLACED || o == FAILED)
             return o;
         if (o == MISFIT && !bad->t)
@@ -254,6 +256,18 @@ static bool is_dropped(const struct source *s, const struct sl_tensor *t)
     return false;
 }
 
+/* Which tensors are factors of others. */
+static int mark_factors(struct source *s)
+{
+    s->factor = SL_ARENA_NEW(s->b.book.arena, bool, s->c->tensor_count);
+    if (!s->factor)
+        return sl_fail_memory(s->b.err, s->c->tensor_count);
+    for (size_t i = 0; i < s->c->tensor_count; i++)
+        if (s->tensors[i].scales)
+            s->factor[s->tensors[i].scales - s->c->tensors] = true;
+    return SL_OK;
+}
+
 static int place_tensor(struct source *s, const struct sl_tensor *t)
 {
     struct match bad = { 0 };
@@ -272,7 +286,9 @@ static int place_tensor(struct source *s, const struct sl_tensor *t)
         return fail_shape(s, &bad);
     if (!no_weight(t) && is_dropped(s, t))
         why = "no weight: made anew by the model";
-    s->unused[s->b.layout->unused_count++] = (struct sl_unused){ (uint32_t)(t - s->c->tensors), why };
+    if (s->factor[t - s->tensors])
+        why = "factors of blocks of a weight, which they are multiplied with";
+    s->unused[s->b.layout->unused_count++] = (struct sl_unused){ (uint32_t)(t - s->tensors), why };
     return SL_OK;
 }
 
@@ -315,11 +331,14 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
 {
     static const struct sl_parallel one = { 1, 1, 1, 1, 1 };
     struct source s = { .b = { .layout = out, .err = err }, .c = c };
+    int rc = sl_ckpt_scaled(c, arena, &s.tensors, err);
+    if (rc)
+        return rc;
     s.has_ranks = c->container == SL_MEGATRON_TORCH;
     s.may_stack = c->container == SL_MEGATRON_TORCH_DIST || c->container == SL_MEGATRON_ZARR;
-    *out = (struct sl_layout){ .tensors = c->tensors, .tensor_count = c->tensor_count,
+    *out = (struct sl_layout){ .tensors = s.tensors, .tensor_count = c->tensor_count,
                                .ranks = c->ranks, .rank_count = c->rank_count };
-    int rc = rulebook_make(&s.b.book, m, m->dialect, s.has_ranks ? &m->parallel : &one, m->padded_vocab,
+    rc = rulebook_make(&s.b.book, m, m->dialect, s.has_ranks ? &m->parallel : &one, m->padded_vocab,
                            arena, err);
     if (rc)
         return rc;
@@ -330,7 +349,9 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
     out->unused = s.unused;
     out->rule = s.label;
 
-    rc = index_rules(&s.plain, &s.b.book, err);
+    rc = mark_factors(&s);
+    if (!rc)
+        rc = index_rules(&s.plain, &s.b.book, err);
     if (!rc && s.may_stack)
         rc = rulebook_stack(&s.b.book, &s.stacked_book, err);
     if (!rc && s.may_stack)
@@ -338,7 +359,7 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
     if (!rc)
         rc = builder_params(&s.b);
     for (size_t i = 0; i < c->tensor_count && !rc; i++)
-        rc = place_tensor(&s, &c->tensors[i]);
+        rc = place_tensor(&s, &s.tensors[i]);
     if (!rc)
         mark_optional(&s);
     sl_map_free(&s.plain.index);

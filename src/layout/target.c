@@ -114,7 +114,8 @@ bool target_dtype(const struct target *t, const struct sl_rule *rule, const stru
         if (param < 0 || !is_held(source, (uint32_t)param))
             continue;
         if (source) {
-            const enum sl_dtype has = source->tensors[source->slices[source->param_first[param]].tensor].dtype;
+            const struct sl_tensor *from = &source->tensors[source->slices[source->param_first[param]].tensor];
+            const enum sl_dtype has = from->flags & SL_TENSOR_SCALED ? SL_BF16 : from->dtype;
             if (!t->spec->dtype || rule->keep_dtype || !sl_dtype_row(has)->is_float)
                 *dtype = has;
         }

@@ -371,7 +371,8 @@ static bool is_size(const char *key)
 /* Told by which names there are, not by shapes. */
 static bool is_counted(const char *key)
 {
-    static const char *const keys[] = {"num_layers", "tie_embeddings", "moe_layer_freq", "mlp_only_layers"};
+    static const char *const keys[] = {"num_layers", "tie_embeddings", "moe_layer_freq", "mlp_only_layers",
+                                       "first_k_dense_replace", "mtp_num_layers"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (!strcmp(keys[i], key))
             return true;

@@ -100,6 +100,11 @@ static int lay_out(struct making *m)
     return rc;
 }
 
+static uint64_t stored_size(const struct sl_tensor *t)
+{
+    return sl_dtype_size(t->flags & SL_TENSOR_SCALED ? t->stored : t->dtype);
+}
+
 /* ---- all together ----------------------------------------------------------------------- */
 
 static int count_bytes(struct making *m)
@@ -118,7 +123,7 @@ static int count_bytes(struct making *m)
         for (uint32_t k = 0; k < c->ndim; k++)
             elements *= c->source_stride[k] ? (uint64_t)c->count[k] : 1;
         if (c->source != UINT32_MAX)
-            p->read_bytes += elements * sl_dtype_size(p->source.tensors[c->source].dtype);
+            p->read_bytes += elements * stored_size(&p->source.tensors[c->source]);
     }
     return SL_OK;
 }

@@ -130,6 +130,8 @@ int sl_box_make(const struct sl_copy *copy, const struct sl_tensor *source, stru
     }
     if (source && source->flags & SL_TENSOR_STRIDED)
         follow_strides(out, source);
+    if (source && source->flags & SL_TENSOR_SCALED)
+        out->row_major = true;           /* no bytes to move: the checkpoint's reader computes them */
     sort_axes(out, false);
     merge_axes(out);
     if (!is_nested(out))

@@ -32,6 +32,12 @@ struct check {
 /* Two slices of one param that hold the same box. */
 struct replica { uint32_t first, other; };
 
+/* A tensor as it is read: 8-bit floats with factors of blocks as the products. */
+static const struct sl_tensor *tensor_of(const struct check *v, uint32_t tensor)
+{
+    return v->layout ? &v->layout->tensors[tensor] : &v->c->tensors[tensor];
+}
+
 /* ---- one tensor --------------------------------------------------------------------- */
 
 /* Does the tensor fill its storage, so that the bytes read are what the CRC is of? */
@@ -77,7 +83,7 @@ static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_te
     struct sl_accumulator stats;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
-    reading->bf16 = t->dtype == SL_F32;
+    reading->bf16 = t->dtype == SL_F32 && !(t->flags & SL_TENSOR_SCALED);
     *crc = 0;
     for (uint64_t at = 0; at < t->count;) {
         const uint64_t n = sl_min_u64(w->buffer_len / size, t->count - at);
@@ -144,7 +150,7 @@ static int check_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struc
 {
     struct check *v = r->job;
     const uint32_t tensor = v->tensors[i];
-    const struct sl_tensor *t = &v->c->tensors[tensor];
+    const struct sl_tensor *t = tensor_of(v, tensor);
     uint32_t crc;
     sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
     int code = read_tensor(r, w, t, &v->judge.readings[i], &crc, err);

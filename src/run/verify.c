@@ -32,7 +32,7 @@ struct compare {
 };
 
 /* One side of a copy. */
-struct side { struct sl_ckpt *ckpt; const struct sl_tensor *tensor; struct sl_box box; };
+struct side { struct sl_ckpt *ckpt; const struct sl_tensor *tensor; enum sl_dtype dtype; struct sl_box box; };
 
 /* ---- comparing memory ----------------------------------------------------------- */
 
@@ -102,14 +102,14 @@ static void count_values(struct sl_sums *s, const struct sl_copy *copy, uint64_t
 static void measure(struct sl_sums *s, const struct sl_copy *copy, uint64_t at, const struct side *a, const unsigned char *p,
                     const struct side *b, const unsigned char *q, size_t count)
 {
-    const size_t sa = sl_dtype_size(a->tensor->dtype), sb = sl_dtype_size(b->tensor->dtype);
+    const size_t sa = sl_dtype_size(a->dtype), sb = sl_dtype_size(b->dtype);
     double x[BLOCK], y[BLOCK];
     for (size_t i = 0; i < count; i += BLOCK) {
         const size_t n = sl_min_u64(BLOCK, count - i);
-        to_doubles(a->tensor->dtype, p + i * sa, x, n);
-        to_doubles(b->tensor->dtype, q + i * sb, y, n);
+        to_doubles(a->dtype, p + i * sa, x, n);
+        to_doubles(b->dtype, q + i * sb, y, n);
         add_doubles(s, x, y, n);
-        if (a->tensor->dtype != b->tensor->dtype)
+        if (a->dtype != b->dtype)
             count_values(s, copy, at + i, x, y, n);
     }
 }
@@ -120,18 +120,18 @@ static void measure(struct sl_sums *s, const struct sl_copy *copy, uint64_t at, 
 static int compare_converted(struct sl_sums *s, const struct sl_copy *copy, uint64_t at, const struct side *a, const unsigned char *p,
                              const struct side *b, const unsigned char *q, size_t count, bool how_far, struct sl_error *err)
 {
-    const size_t sa = sl_dtype_size(a->tensor->dtype), sb = sl_dtype_size(b->tensor->dtype);
+    const size_t sa = sl_dtype_size(a->dtype), sb = sl_dtype_size(b->dtype);
     const struct sl_op back = sl_op_inverse(copy->op);
     unsigned char as_b[BLOCK * sizeof(double)], as_a[BLOCK * sizeof(double)];
     double x[BLOCK], y[BLOCK];
     for (size_t i = 0; i < count; i += BLOCK) {
         const size_t n = sl_min_u64(BLOCK, count - i);
-        if (!sl_op_apply(copy->op, a->tensor->dtype, p + i * sa, b->tensor->dtype, as_b, n) ||
-            !sl_op_apply(back, b->tensor->dtype, q + i * sb, a->tensor->dtype, as_a, n))
+        if (!sl_op_apply(copy->op, a->dtype, p + i * sa, b->dtype, as_b, n) ||
+            !sl_op_apply(back, b->dtype, q + i * sb, a->dtype, as_a, n))
             return sl_fail(err, SL_UNSUPPORTED, a->tensor->name, "%s and %s can't be compared with arithmetic between them",
-                           sl_dtype_name(a->tensor->dtype), sl_dtype_name(b->tensor->dtype));
-        to_doubles(b->tensor->dtype, as_b, x, n);
-        to_doubles(b->tensor->dtype, q + i * sb, y, n);
+                           sl_dtype_name(a->dtype), sl_dtype_name(b->dtype));
+        to_doubles(b->dtype, as_b, x, n);
+        to_doubles(b->dtype, q + i * sb, y, n);
         for (size_t k = 0; k < n; k++) {
             if (!memcmp(as_b + k * sb, q + (i + k) * sb, sb) || !memcmp(as_a + k * sa, p + (i + k) * sa, sa)) {
                 x[k] = y[k];             /* not apart, though one of the two was rounded */
@@ -161,6 +161,7 @@ static int side_make(struct side *side, struct sl_ckpt *ckpt, const struct sl_te
     }
     side->ckpt = ckpt;
     side->tensor = tensor;
+    side->dtype = tensor->dtype;
     return sl_box_make(&dense, tensor, &side->box, err);
 }
 
@@ -168,7 +169,7 @@ static int side_make(struct side *side, struct sl_ckpt *ckpt, const struct sl_te
 static int side_fetch(struct sl_run *r, struct sl_worker *w, const struct side *side, uint64_t first, uint64_t end,
                       unsigned char *out, struct sl_error *err)
 {
-    struct sl_fetch f = { .ckpt = side->ckpt, .tensor = side->tensor, .dtype = side->tensor->dtype, .out = out,
+    struct sl_fetch f = { .ckpt = side->ckpt, .tensor = side->tensor, .dtype = side->dtype, .out = out,
                           .first = (int64_t)first, .scratch = w->scratch, .scratch_len = w->buffer_len };
     struct sl_box part;
     int code = SL_OK;
@@ -176,6 +177,14 @@ static int side_fetch(struct sl_run *r, struct sl_worker *w, const struct side *
         code = sl_fetch_box(&f, &part, err);
     atomic_fetch_add(&r->read_bytes, f.read);
     return code;
+}
+
+/* Products of 8-bit floats and factors are compared in the type they were rounded to on the other side. */
+static void as_the_other(struct side *x, const struct side *y)
+{
+    const bool scaled = x->tensor->flags & SL_TENSOR_SCALED, other = y->tensor->flags & SL_TENSOR_SCALED;
+    if (scaled && !other && sl_dtype_row(y->tensor->dtype)->is_float)
+        x->dtype = y->tensor->dtype;
 }
 
 int sl_compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_pair *pair, const struct sl_copy *copy,
@@ -187,8 +196,10 @@ int sl_compare_copy(struct sl_run *r, struct sl_worker *w, const struct sl_pair 
         code = side_make(&b, pair->b, pair->tb, copy, false, err);
     if (code)
         return code;
-    const size_t sa = sl_dtype_size(a.tensor->dtype), sb = sl_dtype_size(b.tensor->dtype);
-    const bool same = a.tensor->dtype == b.tensor->dtype;
+    as_the_other(&a, &b);
+    as_the_other(&b, &a);
+    const size_t sa = sl_dtype_size(a.dtype), sb = sl_dtype_size(b.dtype);
+    const bool same = a.dtype == b.dtype;
     const uint64_t count = sl_box_size(&a.box), piece = w->buffer_len / 2 / sl_max_u64(sl_max_u64(sa, sb), 1);
     unsigned char *p = w->buffer, *q = w->buffer + w->buffer_len / 2;
     for (uint64_t first = 0; first < count; first += piece) {
@@ -236,7 +247,7 @@ static uint64_t offset_of(const struct sl_tensor *t, const struct sl_copy *copy,
         stored += element % n * t->stride[d];
         element /= n;
     }
-    return t->offset + (uint64_t)stored * sl_dtype_size(t->dtype);
+    return t->offset + (uint64_t)stored * sl_dtype_size(t->flags & SL_TENSOR_SCALED ? t->stored : t->dtype);
 }
 
 static void place_first(const struct compare *v, const struct sl_sums *s, struct sl_result *out)

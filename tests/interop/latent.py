@@ -303,11 +303,188 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
     row.done()
 
 
+# --- 8-bit floats ------------------------------------------------------------------------------------------
+
+BLOCK = (16, 8)                 # of the published models: 128 x 128
+
+
+def quantised(weights):
+    """Matrices as 8-bit floats with a factor for each block, as DeepSeek-V3 is published; and what its own
+    fp8_cast_bf16.py makes of them again, block by block: weight.to(float32) * factor."""
+    stored, meant = {}, {}
+    for name, w in weights.items():
+        if w.ndim != 2 or "proj" not in name or "eh_proj" in name:
+            stored[name] = meant[name] = w if name.endswith("e_score_correction_bias") else w.to(torch.bfloat16)
+            continue
+        q, scale = torch.zeros(w.shape, dtype=torch.float8_e4m3fn), torch.zeros(*(-(-n // b) for n, b in zip(w.shape, BLOCK)))
+        whole = torch.zeros(w.shape)
+        for i in range(scale.shape[0]):
+            for j in range(scale.shape[1]):
+                at = (slice(i * BLOCK[0], (i + 1) * BLOCK[0]), slice(j * BLOCK[1], (j + 1) * BLOCK[1]))
+                scale[i, j] = w[at].abs().max() / 448
+                q[at] = (w[at] / scale[i, j]).to(torch.float8_e4m3fn)
+                whole[at] = q[at].to(torch.float32) * scale[i, j]
+        stored[name], stored[name + "_scale_inv"], meant[name] = q, scale, whole
+    return stored, meant
+
+
+def run_fp8(work, lens, Tally, Row, hf):
+    row, src, dst = Row("deepseek-v3", "fp8 blocks"), os.path.join(work, "fp8"), os.path.join(work, "fp8-out")
+    stored, meant = quantised(load_file(os.path.join(hf, "model.safetensors")))
+    with open(os.path.join(hf, "config.json")) as f:
+        config = json.load(f)
+    config["quantization_config"] = dict(quant_method="fp8", fmt="e4m3", weight_block_size=BLOCK, activation_scheme="dynamic")
+
+    def write(tensors):
+        os.makedirs(src, exist_ok=True)
+        save_file(tensors, os.path.join(src, "model.safetensors"), metadata={"format": "pt"})
+        with open(os.path.join(src, "config.json"), "w") as f:
+            json.dump(config, f)
+
+    def convert(source, *options):
+        shutil.rmtree(dst, ignore_errors=True)
+        lens("convert", source, dst, "--to", "hf", "--progress", "none", *options)
+        return load_file(os.path.join(dst, "model.safetensors"))
+
+    write(stored)
+    halves = {n: t if t.dtype != torch.float32 or n.endswith("bias") else t.to(torch.bfloat16) for n, t in meant.items()}
+    with Tally.check(row, "to bf16, as torch multiplies and rounds"):
+        same(convert(src), halves)
+        with open(os.path.join(dst, "config.json")) as f:
+            assert "quantization_config" not in json.load(f)
+    with Tally.check(row, "verify: the same values"):
+        lens("verify", src, dst, "--progress", "none")
+    with Tally.check(row, "to fp32, every product exact"):
+        same(convert(src, "--dtype", "fp32"), {n: t.to(torch.float32) for n, t in meant.items()})
+    with Tally.check(row, "over Megatron at tp 2, ep 3, and back"):
+        megatron = os.path.join(work, "fp8-megatron")
+        lens("convert", src, megatron, "--to", "megatron", "--tp", 2, "--pp", 2, "--ep", 3, "--etp", 1, "--progress", "none")
+        lens("verify", src, megatron, "--progress", "none")
+        same(convert(megatron), halves)
+    with Tally.check(row, "check --deep finds nothing wrong"):
+        lens("check", src, "--deep", "--progress", "none")
+    with Tally.check(row, "one changed factor is a difference"):
+        name = next(n for n in stored if n.endswith("o_proj.weight_scale_inv"))
+        write({**stored, name: stored[name] * 2})
+        assert lens("verify", src, dst, "--progress", "none", want=1)
+    with Tally.check(row, "absent or misshapen factors are refused"):
+        write({n: t for n, t in stored.items() if n != name})
+        done = lens("convert", src, dst + "-none", "--to", "hf", "--progress", "none", want=3)
+        assert name in done.stderr, done.stderr
+        write({**stored, name: stored[name][:, 1:].contiguous()})
+        done = lens("convert", src, dst + "-none", "--to", "hf", "--progress", "none", want=3)
+        assert "is expected, one factor for each block of 16x8" in done.stderr, done.stderr
+    row.done()
+
+
+# --- other spellings ------------------------------------------------------------------------------------------
+
+def rope_rows(weight, heads, before, rope, halves):
+    """The last `rope` of `before` + `rope` rows of each head in the other order: halves True: interleaved rows come out
+    as two halves."""
+    w = weight.clone().view(heads, before + rope, -1)
+    last = w[:, before:].clone()
+    w[:, before:] = torch.cat([last[:, 0::2], last[:, 1::2]], 1) if halves else torch.stack(last.chunk(2, 1), 2).flatten(1, 2)
+    return w.view_as(weight)
+
+
+def respelled(ranks, config, tp, spelling, halves):
+    """Local-spec files as OpenBMB's fork ("fork") or MindSpeed-LLM ("mindspeed") name them. The fork cuts down projections
+    as the local spec does; MindSpeed-LLM keeps q_a over kv_a whole in linear_qkv (LinearNoTP).
+    Source: ModelConverterTool hf_to_megatron_minicpm4.py; MindSpeed-LLM plm_spec.py and loader_hf.py"""
+    nope, rope, heads = config.qk_nope_head_dim, config.qk_rope_head_dim, config.num_attention_heads // tp
+    fork = dict(linear_q_down_proj="linear_q_down", linear_q_up_proj="linear_q_up", linear_kv_down_proj="linear_kv_down",
+                linear_kv_up_proj="linear_kv_up")
+    mind = dict(linear_q_up_proj="linear_qb", linear_kv_up_proj="linear_kvb", kv_layernorm="k_layernorm")
+    out = {}
+    for rank, state in ranks.items():
+        new = {}
+        whole = lambda name: torch.cat([ranks[f"mp_rank_{t:02d}{rank[10:]}"][name] for t in range(tp)])
+        for name, value in state.items():
+            if value is None or "self_attention" not in name:
+                new[name] = value
+                continue
+            head, part, last = name.rsplit(".", 2)
+            if part == "linear_q_up_proj" and halves:
+                value = rope_rows(value, heads, nope, rope, True)
+            if part == "linear_kv_down_proj":
+                value = whole(name)
+                value = rope_rows(value, 1, config.kv_lora_rank, rope, True) if halves else value
+                value = value.chunk(tp)[int(rank[8:10])].clone() if spelling == "fork" else value
+            if spelling == "mindspeed" and part == "linear_q_down_proj":
+                continue
+            if spelling == "mindspeed" and part == "linear_kv_down_proj":
+                new[f"{head}.linear_qkv.{last}"] = torch.cat([whole(name.replace("linear_kv_", "linear_q_")), value])
+                continue
+            new[f"{head}.{(fork if spelling == 'fork' else mind).get(part, part)}.{last}"] = value
+        out[rank] = new
+    return out
+
+
+SPELLINGS = [                   # model, spelling, rotary rows in halves, args beside those of Megatron
+    ("minicpm3", "fork", True, dict(use_mla=True)),
+    ("minicpm3", "mindspeed", True, dict(multi_head_latent_attention=True)),
+    ("deepseek-v3", "mindspeed", False, dict(multi_head_latent_attention=True, rope_scaling_type="yarn")),
+    ("deepseek-v3", "mindspeed", True, dict(multi_head_latent_attention=True)),
+    ("deepseek-v3", "mindspeed", False, dict(multi_latent_attention=True))]
+
+
+def run_spelling(work, lens, Tally, Row, hf, config, name, spelling, halves, more):
+    row = Row(name, f"{spelling}, rope in {'halves' if halves else 'pairs'}")
+    local, dst, back = (os.path.join(work, f"{spelling}-{name}-{x}") for x in ("local", "out", "back"))
+    for folder in (local, dst, back):
+        shutil.rmtree(folder, ignore_errors=True)
+    with Tally.check(row, "back from it, bit for bit"):
+        lens("convert", hf, local, "--to", "megatron", "--tp", 2, "--names", "local", "--experts", "local", "--progress", "none")
+        new = respelled(rank_files(os.path.join(local, "release")), config, 2, spelling, halves)
+        for rank, state in new.items():
+            path = os.path.join(local, "release", rank, "model_optim_rng.pt")
+            file = torch.load(path, weights_only=False)
+            file["model"], file["args"].multi_latent_attention = state, False
+            vars(file["args"]).update(more)
+            torch.save(file, path)
+        lens("convert", local, back, "--to", "hf", "--progress", "none")
+        same(load_file(os.path.join(back, "model.safetensors")), load_file(os.path.join(hf, "model.safetensors")))
+    row.done()
+
+
+def run_kimi(work, lens, Tally, Row, hf):
+    """Kimi-K2 is DeepSeek-V3 under a model_type of its own, with code beside the weights instead of a class."""
+    row, src = Row("kimi-k2", "tp2 ep2"), os.path.join(work, "kimi-k2")
+    shutil.copytree(hf, src)
+    with open(os.path.join(hf, "config.json")) as f:
+        config = json.load(f)
+    config.update(model_type="kimi_k2", auto_map={"AutoConfig": "configuration_deepseek.DeepseekV3Config"})
+    with open(os.path.join(src, "config.json"), "w") as f:
+        json.dump(config, f)
+    with open(os.path.join(src, "configuration_deepseek.py"), "w") as f:
+        f.write("# its publisher's code\n")
+    with Tally.check(row, "over Megatron and back, bit for bit, by its config.json"):
+        lens("convert", src, src + "-mcore", "--to", "megatron", "--tp", 2, "--ep", 2, "--etp", 1, "--progress", "none")
+        lens("convert", src + "-mcore", src + "-back", "--to", "hf", "--hf-config", src, "--progress", "none")
+        same(load_file(os.path.join(src + "-back", "model.safetensors")), load_file(os.path.join(hf, "model.safetensors")))
+    with Tally.check(row, "config.json names it, and its code is there"):
+        assert json.loads(lens("inspect", src + "-back", "--json").stdout)["family"] == "kimi-k2"
+        with open(os.path.join(src + "-back", "config.json")) as f:
+            have = json.load(f)
+        assert (have["model_type"], have["architectures"]) == ("kimi_k2", ["DeepseekV3ForCausalLM"]), have
+        assert have["auto_map"] == config["auto_map"] and os.path.exists(os.path.join(src + "-back", "configuration_deepseek.py"))
+    row.done()
+
+
 def run(work, lens, Tally, Row):
+    folders = {}
     for name, (config, cuts) in models().items():
         print(f"\n{name}")
-        hf = os.path.join(work, "latent", name.replace(" ", "_"), "hf")
+        folders[name] = hf = os.path.join(work, "latent", name.replace(" ", "_"), "hf")
         os.makedirs(hf, exist_ok=True)
         model, *truth = make_hf(config, hf)
         for cut in cuts:
             one_cut(os.path.dirname(hf), lens, Tally, Row, name, config, hf, model, truth, cut)
+    print("\nlatent attention, other sources")
+    other = os.path.join(work, "latent", "other")
+    os.makedirs(other, exist_ok=True)
+    for name, spelling, halves, more in SPELLINGS:
+        run_spelling(other, lens, Tally, Row, folders[name], models()[name][0], name, spelling, halves, more)
+    run_kimi(other, lens, Tally, Row, folders["deepseek-v3 moonlight"])
+    run_fp8(other, lens, Tally, Row, folders["deepseek-v3 mtp"])
