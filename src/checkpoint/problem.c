@@ -181,6 +181,10 @@ const struct sl_problem_code sl_problem_table[] = {
       "rounded to the target's type.",
       "Nothing, if the form is meant so. Megatron's is what apply_layernorm_1p says: with the form of the source "
       "(--set apply_layernorm_1p=true or false) the weights are moved bit by bit.", N },
+    { "fp8-blocks", "Weights are 8-bit floats with factors of blocks",
+      "They are read as the products, in fp32: bf16 where nothing else is asked for, as their publisher's own script makes of them. "
+      "What is written has neither the 8-bit floats nor the factors, so it does not convert back to them.",
+      "Nothing. --dtype fp32 keeps every product as it is.", N },
     { "uneven-stages", "Pipeline stages hold different numbers of layers",
       "That is allowed, and a note where args ask for it. Where args say nothing of it, it is a warning.",
       "Nothing, if it is meant so; Megatron must be told the lengths to load it.", N },

@@ -141,6 +141,18 @@ static void note_computed(struct sl_conversion *p)
                    sl_op_text(c->op, op, sizeof op), sl_dtype_name(p->targets[c->target].dtype));
 }
 
+static void note_scaled(struct sl_conversion *p)
+{
+    const struct sl_tensor *first = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < p->source.tensor_count; i++)
+        if (p->source.tensors[i].flags & SL_TENSOR_SCALED)
+            first = count++ ? first : &p->source.tensors[i];
+    if (count)
+        sl_problem_add(&p->notes, "fp8-blocks", first->name, NULL, "%zu source tensors are 8-bit floats with a factor for each block"
+                       " of %lldx%lld; their products are written", count, (long long)first->block[0], (long long)first->block[1]);
+}
+
 void plan_notes(struct sl_conversion *p, const struct sl_want *want)
 {
     size_t unknown = 0;
@@ -148,6 +160,7 @@ void plan_notes(struct sl_conversion *p, const struct sl_want *want)
     for (size_t i = 0; i < p->target_count; i++)
         note_mixed(p, i);
     note_computed(p);
+    note_scaled(p);
     for (size_t i = 0; i < p->source.unused_count; i++) {
         const struct sl_tensor *t = &p->source.tensors[p->source.unused[i].tensor];
         if (strncmp(p->source.unused[i].why, "no rule", 7))
