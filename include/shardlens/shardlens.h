@@ -104,6 +104,20 @@ const struct sl_checkpoint_info *sl_info(const struct sl_checkpoint *ck);
 /* A config value by Megatron name, NULL when not known. */
 const struct sl_setting *sl_config_get(const struct sl_checkpoint *ck, const char *key);
 
+/* Opens *ck's path again with what `other` knows of the model and *ck does not tell: the head size,
+ * the true vocabulary. *ck stays as it is where there is nothing to learn, or where that would
+ * contradict its tensors. For comparing a checkpoint with single files of weights. */
+int sl_learn(struct sl_checkpoint **ck, const struct sl_open_options *options, const struct sl_checkpoint *other,
+             struct sl_error *err);
+/* Would sl_learn open it again? */
+bool sl_can_learn(const struct sl_checkpoint *ck, const struct sl_checkpoint *other);
+
+/* Hyperparameters that both tell and tell differently; what only says where a checkpoint came
+ * from is left out. Fills at most room entries (borrowed from both) and returns how many there are. */
+struct sl_config_difference { const char *key; const struct sl_value *a, *b; };
+size_t sl_config_differences(const struct sl_checkpoint *a, const struct sl_checkpoint *b,
+                             struct sl_config_difference *out, size_t room);
+
 /* ---- tensors ------------------------------------------------------------ */
 
 /* Stored arrays, one entry a rank file (struct sl_tensor in types.h), in file order. */
@@ -422,7 +436,7 @@ struct sl_summary {
     const char *report;                  /* path of the written report, NULL */
 };
 const struct sl_summary *sl_job_summary(const struct sl_job *job);   /* valid once finished */
-/* The report of cli.md as JSON text, from a finished convert or verify job; free() it. */
+/* The report of cli.md as JSON text, from a finished convert, verify or diff job; free() it. */
 char *sl_job_report_json(const struct sl_job *job);
 
 /* ---- models, demo -------------------------------------------------------- */

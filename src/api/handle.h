@@ -49,11 +49,15 @@ struct sl_plan {
 
 struct sl_job {
     struct sl_run *run;
-    struct sl_checkpoint *ck;            /* checks */
+    struct sl_checkpoint *ck;            /* checks; A of a pair */
+    struct sl_checkpoint *other;         /* B of a pair, else NULL */
+    bool measures;                       /* a diff */
     struct sl_arena arena;
     struct sl_problems problems;         /* checks */
 };
 
+/* pairs.c: the report of a verify or diff job. */
+void sl_pair_report(const struct sl_job *job, struct sl_buf *out);
 /* logical.c: fills logicals and by_name. */
 int sl_logicals_make(struct sl_checkpoint *ck, struct sl_error *err);
 /* plans.c: " word", quoted where a shell would not take it as it stands. */

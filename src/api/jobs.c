@@ -58,7 +58,7 @@ static int need_layout(const struct sl_checkpoint *ck, struct sl_error *err)
 typedef int run_pair(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
                      const struct sl_run_options *options, struct sl_run **out, struct sl_error *err);
 
-static int pair_start(run_pair *run, struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options,
+static int pair_start(run_pair *run, bool measures, struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options,
                       struct sl_job **out, struct sl_error *err)
 {
     int code = need_layout(a, err);
@@ -69,19 +69,21 @@ static int pair_start(run_pair *run, struct sl_checkpoint *a, struct sl_checkpoi
     struct sl_job *job = job_new(a);
     if (!job)
         return sl_fail_memory(err, sizeof *job);
+    job->other = b;
+    job->measures = measures;
     return job_give(job, run(a->c, &a->layout, b->c, &b->layout, options, &job->run, err), out);
 }
 
 int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options, struct sl_job **out,
                     struct sl_error *err)
 {
-    return pair_start(sl_run_verify, a, b, options, out, err);
+    return pair_start(sl_run_verify, false, a, b, options, out, err);
 }
 
 int sl_diff_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options, struct sl_job **out,
                   struct sl_error *err)
 {
-    return pair_start(sl_run_diff, a, b, options, out, err);
+    return pair_start(sl_run_diff, true, a, b, options, out, err);
 }
 
 int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **out, struct sl_error *err)
@@ -185,7 +187,9 @@ const struct sl_summary *sl_job_summary(const struct sl_job *job)
 char *sl_job_report_json(const struct sl_job *job)
 {
     struct sl_buf b = { 0 };
-    if (sl_run_report(job->run, &b) || b.failed) {
+    if (job->other)
+        sl_pair_report(job, &b);
+    if ((!job->other && sl_run_report(job->run, &b)) || b.failed) {
         sl_buf_free(&b);
         return NULL;
     }

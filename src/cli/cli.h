@@ -128,12 +128,10 @@ struct pair_kind {
     int (*start)(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *options,
                  struct sl_job **job, struct sl_error *err);
     void (*text)(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y);
-    void (*json)(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y);
 };
 int pair_command(const struct values *v, const struct pair_kind *kind);
 bool pair_is_equal(const struct sl_summary *s);
 void pair_summary_text(struct sl_buf *b, const struct sl_summary *s);
-void pair_summary_json(struct sl_json *j, const struct sl_summary *s);
 
 /* the commands */
 int command_batch(const struct values *v);

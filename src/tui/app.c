@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 const struct screen_ops *const screen_ops[SCREEN_COUNT] = {
-    &overview_ops, &tensors_ops, &inspect_ops, &map_ops, &convert_ops, &run_ops, &report_ops, &help_ops,
+    &overview_ops, &tensors_ops, &inspect_ops, &map_ops, &convert_ops, &run_ops, &report_ops, &diff_ops, &help_ops,
 };
 
 /* ---- life ---------------------------------------------------------------------- */
@@ -43,6 +43,7 @@ void app_free(struct app *app)
     if (!jobs_end(app->jobs))
         return;                  /* a read that hangs still uses all of this; the process ends soon */
     run_forget(app);
+    diff_forget(app);
     jobs_take(app->jobs, NULL);
     sl_job_free(app->check);
     inspect_forget(app);
@@ -52,7 +53,7 @@ void app_free(struct app *app)
     opened_drop(app->opened);
     jobs_free(app->jobs);
     open_names_free(app);
-    free(app->report.order);
+    free(app->report.worst);
     sl_buf_free(&app->copy);
     canvas_free(&app->canvas);
     free(app);
@@ -74,7 +75,7 @@ bool app_working(const struct app *app)
 
 bool app_busy(const struct app *app)
 {
-    return app_working(app) || run_going(app);
+    return app_working(app) || run_going(app) || diff_going(app);
 }
 
 static bool check_update(struct app *app)
@@ -96,6 +97,7 @@ bool app_update(struct app *app)
     bool changed = jobs_take(app->jobs, app) > 0;
     changed |= check_update(app);
     changed |= run_update(app);
+    changed |= diff_update(app);
     return changed;
 }
 
@@ -127,10 +129,7 @@ void act_screen_4(struct app *app) { app_go(app, SCREEN_MAP); }
 void act_screen_5(struct app *app) { app_go(app, SCREEN_CONVERT); }
 void act_screen_6(struct app *app) { app_go(app, SCREEN_RUN); }
 void act_screen_7(struct app *app) { app_go(app, SCREEN_REPORT); }
-void act_screen_8(struct app *app)
-{
-    app_say(app, STYLE_TEXT, "to compare two checkpoints, in whatever layouts: shardlens diff A B");
-}
+void act_screen_8(struct app *app) { app_go(app, SCREEN_DIFF); }
 void act_help(struct app *app) { app_go(app, app->screen == SCREEN_HELP ? app->before_help : SCREEN_HELP); }
 
 static void move(struct app *app, int rows, int cols, bool page) { screen_ops[app->screen]->move(app, rows, cols, page); }
@@ -238,17 +237,41 @@ void app_command(const struct app *app, struct sl_buf *out)
         open_command(app, out);
 }
 
+/* What was copied lies in a file too, for terminals that take no OSC 52. */
+static void copy_to_file(struct app *app, char *path, size_t room)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    struct sl_buf text = { 0 };
+    path[0] = '\0';
+    if (app->options->frozen || !((cache && *cache == '/') || (home && *home == '/')))
+        return;
+    if (cache && *cache == '/')
+        snprintf(path, room, "%s/shardlens/copied.txt", cache);
+    else
+        snprintf(path, room, "%s/.cache/shardlens/copied.txt", home);
+    sl_buf_add(&text, app->copy.data ? app->copy.data : "", app->copy.len);
+    save_copy(app, path, &text);
+}
+
+/* Rows of a table that a clipboard is given; the whole is what w saves. */
+#define MOST_COPIED 100
 void act_copy(struct app *app)
 {
     const struct sl_problem *problem = finding_at(app, app->finding);
+    char path[1200];
     sl_buf_clear(&app->copy);
-    if (app->screen == SCREEN_OVERVIEW && app->overview.card && problem) {
+    if (app->screen == SCREEN_OVERVIEW && app->overview.card && problem)
         card_text(problem, &app->copy);
-        app_say(app, STYLE_TEXT, "copied: the finding, as text for a ticket");
-        return;
-    }
-    app_command(app, &app->copy);
-    app_say(app, STYLE_TEXT, "copied: %s", app->copy.data ? app->copy.data : "");
+    else if (app->screen == SCREEN_REPORT && report_is_there(app))
+        report_text(app, &app->copy, MOST_COPIED);
+    else if (app->screen == SCREEN_DIFF && app->diff.job)
+        diff_text(app, &app->copy, MOST_COPIED);
+    else
+        app_command(app, &app->copy);
+    const bool line = app->copy.data && !strchr(app->copy.data, '\n');
+    copy_to_file(app, path, sizeof path);
+    app_say(app, STYLE_TEXT, "copied: %s%s%s%s", line ? app->copy.data : app->screen == SCREEN_OVERVIEW ? "the finding, as text for a ticket" : "the table, worst first",
+            *path ? "  (and in " : "", path, *path ? ")" : "");
 }
 
 static void save_answer(struct app *app, const char *path, bool accepted)
@@ -257,17 +280,21 @@ static void save_answer(struct app *app, const char *path, bool accepted)
         app_say(app, STYLE_TEXT, "nothing was saved");
     else if (app->screen == SCREEN_REPORT)
         report_save(app, path);
+    else if (app->screen == SCREEN_DIFF && app->diff.job)
+        diff_save(app, path);
     else
         save_screen(app, path);
 }
+
 void act_save(struct app *app)
 {
-    if (app->screen == SCREEN_REPORT && app->run.state != RUN_DONE && app->run.state != RUN_FAILED) {
+    const bool report = app->screen == SCREEN_REPORT, diff = app->screen == SCREEN_DIFF && app->diff.job;
+    if (report && !report_is_there(app)) {
         app_say(app, STYLE_DIM, "there is no report yet: convert something first, press 5");
         return;
     }
-    prompt_line(app, app->screen == SCREEN_REPORT ? "save the report to (.json or text)" : "save this screen as text to",
-                app->screen == SCREEN_REPORT ? "report.json" : "screen.txt", NULL, save_answer);
+    prompt_line(app, report ? "save the report to (.txt .md .json .csv)" : diff ? "save the comparison to (.txt .md .json .csv)" : "save this screen as text to",
+                report ? "report.json" : diff ? "diff.json" : "screen.txt", NULL, save_answer);
 }
 
 /* ---- keys ----------------------------------------------------------------------------- */

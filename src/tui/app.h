@@ -170,7 +170,27 @@ struct run_state {
     int stop_code;
 };
 
-struct report_state { struct list list; bool all; size_t *order; size_t order_count; };
+struct report_state { struct list list; bool all; size_t *worst; size_t bad; };   /* worst first; so many need a look */
+
+enum diff_view { DIFF_WEIGHTS, DIFF_LAYERS, DIFF_CONFIG, DIFF_VIEWS };
+enum diff_order { DIFF_BY_RELATIVE, DIFF_BY_MAX, DIFF_BY_NAME, DIFF_ORDERS };
+struct diff_state {
+    enum { DIFF_NONE, DIFF_STARTING, DIFF_GOING, DIFF_DONE, DIFF_FAILED } state;
+    char path[LONGEST_FIELD];             /* of B */
+    struct opened *opened;                /* A, in use until the job is freed */
+    struct sl_checkpoint *a, *b;          /* a: A opened again with what B knows; else NULL */
+    struct sl_job *job;
+    struct task *starting;
+    struct sl_progress progress;
+    struct sl_error error;
+    enum diff_view view;
+    enum diff_order by;
+    bool all;                             /* equal rows too */
+    struct list list, layers, config;
+    size_t *order; size_t order_count;
+    double ordered_seconds;
+    int suggestion;
+};
 
 /* ---- the app ------------------------------------------------------------------- */
 
@@ -210,6 +230,7 @@ struct app {
     struct sl_error plan_error;
     struct run_state run;
     struct report_state report;
+    struct diff_state diff;
     struct list help;
 
     struct prompt prompt;
@@ -278,7 +299,7 @@ struct screen_ops {
     const char *(*crumb)(const struct app *app, char *out, size_t room);
     void (*opened)(struct app *app);                         /* shown now */
 };
-extern const struct screen_ops overview_ops, tensors_ops, inspect_ops, map_ops, convert_ops, run_ops, report_ops, help_ops;
+extern const struct screen_ops overview_ops, tensors_ops, inspect_ops, map_ops, convert_ops, run_ops, report_ops, diff_ops, help_ops;
 extern const struct screen_ops *const screen_ops[SCREEN_COUNT];
 
 /* actions, by file */
@@ -338,10 +359,22 @@ bool run_update(struct app *app);
 bool run_going(const struct app *app);
 void run_forget(struct app *app);
 const char *run_rate(const struct app *app, char *out, size_t room);
+/* diff.c */
+bool diff_update(struct app *app);
+bool diff_going(const struct app *app);
+void diff_forget(struct app *app);
+void diff_save(struct app *app, const char *path);
+void diff_text(const struct app *app, struct sl_buf *out, size_t most_rows);
+void diff_all(struct app *app);                           /* equal rows too, or not */
+void diff_choose(struct app *app);                        /* asks for the other checkpoint */
+void diff_pause(struct app *app);
+void diff_stop(struct app *app);
+void act_order(struct app *app);
 /* report.c */
 void report_ready(struct app *app);
 void report_save(struct app *app, const char *path);
-void report_text(const struct app *app, struct sl_buf *out);
+void report_text(const struct app *app, struct sl_buf *out, size_t most_rows);
+bool report_is_there(const struct app *app);
 
 /* time.c: durations and rates for people */
 const char *duration_text(double seconds, char *out, size_t room);   /* "1:21", "2 h 05" */

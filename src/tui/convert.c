@@ -449,6 +449,10 @@ static void edit_done(struct app *app, const char *text, bool accepted)
 
 void act_edit(struct app *app)
 {
+    if (app->screen == SCREEN_DIFF) {
+        diff_choose(app);
+        return;
+    }
     int f = (int)field_selected(app);
     if (field_rows[f].kind == FIELD_TEXT || field_rows[f].kind == FIELD_SIZE)
         prompt_line(app, field_rows[f].label, app->convert.text[f], NULL, edit_done);

@@ -3,9 +3,11 @@
 #include "base/error.h"
 #include "base/io.h"
 #include "tui/app.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- what is shared ---------------------------------------------------------------- */
 
@@ -325,13 +327,26 @@ void act_deep_check(struct app *app)
 
 /* ---- saving -------------------------------------------------------------------------------- */
 
-struct save_task { struct task task; char *path; struct sl_buf text; const char *what; int code; struct sl_error error; };
+struct save_task { struct task task; char *path; bool copy;  struct sl_buf text; const char *what; int code; struct sl_error error; };
+
+/* The folder of a path is made, and what has that name goes. */
+static bool make_way(const char *path)
+{
+    char folder[1200];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        *slash = '\0';
+    return sl_folder_make(folder, NULL) || (unlink(path) && errno != ENOENT);
+}
 
 static void save_work(struct task *task)
 {
     struct save_task *t = (struct save_task *)task;
     if (t->text.failed)
         t->code = sl_fail_memory(&t->error, t->text.room);
+    else if (t->copy && make_way(t->path))
+        t->code = SL_WRITE;
     else
         t->code = sl_write_new(t->path, t->text.data ? t->text.data : "", t->text.len, &t->error);
 }
@@ -341,6 +356,8 @@ static void save_apply(struct app *app, struct task *task)
     struct save_task *t = (struct save_task *)task;
     char path[512];
     sl_printable(t->path, path, sizeof path);
+    if (t->copy && !t->code)
+        return;
     if (t->code)
         app_say(app, STYLE_BAD, "not saved: %s: %s", t->error.where, t->error.message);
     else
@@ -365,6 +382,19 @@ void save_text(struct app *app, const char *path, struct sl_buf *text, const cha
     }
     *t = (struct save_task){ .task = { .work = save_work, .apply = save_apply, .drop = save_drop },
                              .path = copy_of(path), .text = *text, .what = what };
+    *text = (struct sl_buf){ 0 };
+    jobs_add(app->jobs, LANE_QUICK, &t->task);
+}
+
+void save_copy(struct app *app, const char *path, struct sl_buf *text)
+{
+    struct save_task *t = calloc(1, sizeof *t);
+    if (!t) {
+        sl_buf_free(text);
+        return;
+    }
+    *t = (struct save_task){ .task = { .work = save_work, .apply = save_apply, .drop = save_drop },
+                             .path = copy_of(path), .text = *text, .copy = true };
     *text = (struct sl_buf){ 0 };
     jobs_add(app->jobs, LANE_QUICK, &t->task);
 }

@@ -14,6 +14,8 @@ void check_begin(struct app *app, bool deep);
 void check_finished(struct app *app);
 void save_screen(struct app *app, const char *path);
 /* Writes text to a new file in the background and says so; takes the text. */
+/* The same over whatever was there before, in silence. */
+void save_copy(struct app *app, const char *path, struct sl_buf *text);
 void save_text(struct app *app, const char *path, struct sl_buf *text, const char *what);
 
 #endif

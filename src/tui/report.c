@@ -1,5 +1,6 @@
 /* report.c: what was written, tensor by tensor, worst first. */
 #include "tui/app.h"
+#include "tui/export.h"
 #include "tui/opening.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,23 +22,31 @@ static int badness(const struct sl_result *r)
     return bad < 6 && (r->stats.nan || r->stats.inf) ? 6 : bad;
 }
 
+/* All results by badness; the list shows all of them or those that need a look. */
 void report_ready(struct app *app)
 {
     struct report_state *s = &app->report;
     const struct sl_job *job = job_of(app);
     size_t count = job ? sl_result_count(job) : 0, n = 0;
-    free(s->order);
-    s->order = calloc(count + 1, sizeof *s->order);
-    for (int bad = 9; s->order && bad >= (s->all ? 0 : 2); bad--)
+    free(s->worst);
+    s->worst = calloc(count + 1, sizeof *s->worst);
+    s->bad = 0;
+    for (int bad = 9; s->worst && bad >= 0; bad--) {
         for (size_t i = 0; i < count; i++)
             if (badness(sl_result_at(job, i)) == bad)
-                s->order[n++] = i;
-    s->order_count = n;
-    list_count(&s->list, n);
+                s->worst[n++] = i;
+        if (bad == 2)
+            s->bad = n;
+    }
+    list_count(&s->list, s->all ? n : s->bad);
 }
 
 void act_report_all(struct app *app)
 {
+    if (app->screen == SCREEN_DIFF) {
+        diff_all(app);
+        return;
+    }
     app->report.all = !app->report.all;
     report_ready(app);
     app_say(app, STYLE_TEXT, app->report.all ? "all results" : "only what needs a look");
@@ -172,7 +181,7 @@ static void draw(struct app *app, struct pane p)
     list_show(&s->list, p.rows, LIST_ROWS);
     for (int row = 0; row < p.rows && s->list.top + (size_t)row < s->list.count; row++) {
         size_t i = s->list.top + (size_t)row;
-        draw_row(p, row, sl_result_at(job, s->order[i]), i == s->list.selected);
+        draw_row(p, row, sl_result_at(job, s->worst[i]), i == s->list.selected);
     }
     if (!s->list.count)
         pane_text(p, 0, 4, STYLE_DIM, "none; a lists all tensors");
@@ -196,7 +205,7 @@ static void enter(struct app *app)
         app_say(app, STYLE_DIM, "no tensor is selected");
         return;
     }
-    snprintf(app->map.wanted, sizeof app->map.wanted, "%s", sl_result_at(job, app->report.order[app->report.list.selected])->name);
+    snprintf(app->map.wanted, sizeof app->map.wanted, "%s", sl_result_at(job, app->report.worst[app->report.list.selected])->name);
     app_go(app, SCREEN_MAP);
 }
 
@@ -215,46 +224,94 @@ static void command(const struct app *app, struct sl_buf *out)
 
 /* ---- saving ------------------------------------------------------------------------------------ */
 
-void report_text(const struct app *app, struct sl_buf *out)
+bool report_is_there(const struct app *app)
+{
+    return job_of(app) != NULL;
+}
+
+static const char *const columns[] = { "status", "name", "dtype", "shape", "bytes", "file", "xxh3", "min", "max", "mean", "std", "nan", "inf", "sources" };
+enum { COLUMN_STATUS, COLUMN_NAME, COLUMN_DTYPE, COLUMN_SHAPE, COLUMN_BYTES, COLUMN_FILE, COLUMN_XXH3, COLUMN_MIN, COLUMN_MAX, COLUMN_MEAN, COLUMN_STD,
+       COLUMN_NAN, COLUMN_INF, COLUMN_SOURCES, COLUMN_COUNT };
+
+static void cell(const void *arg, size_t row, size_t column, struct sl_buf *out)
+{
+    const struct app *app = arg;
+    const struct sl_result *r = sl_result_at(job_of(app), app->report.worst[row]);
+    char shape[160];
+    switch (column) {
+    case COLUMN_STATUS: sl_buf_str(out, sl_result_status_name(r->status)); break;
+    case COLUMN_NAME: sl_buf_printable(out, r->name, strlen(r->name)); break;
+    case COLUMN_DTYPE: sl_buf_str(out, sl_dtype_label(r->dtype)); break;
+    case COLUMN_SHAPE: shape_text(r, shape, sizeof shape), sl_buf_str(out, shape); break;
+    case COLUMN_BYTES: sl_buf_printf(out, "%llu", (unsigned long long)r->bytes); break;
+    case COLUMN_FILE: sl_buf_printable(out, r->file ? r->file : "", r->file ? strlen(r->file) : 0); break;
+    case COLUMN_XXH3: sl_buf_printf(out, "%016llx", (unsigned long long)r->checksum); break;
+    case COLUMN_MIN: sl_buf_printf(out, "%.9g", r->stats.min); break;
+    case COLUMN_MAX: sl_buf_printf(out, "%.9g", r->stats.max); break;
+    case COLUMN_MEAN: sl_buf_printf(out, "%.9g", r->stats.mean); break;
+    case COLUMN_STD: sl_buf_printf(out, "%.9g", r->stats.std); break;
+    case COLUMN_NAN: sl_buf_printf(out, "%llu", (unsigned long long)r->stats.nan); break;
+    case COLUMN_INF: sl_buf_printf(out, "%llu", (unsigned long long)r->stats.inf); break;
+    case COLUMN_SOURCES: sl_buf_printf(out, "%zu", r->sources); break;
+    default: break;
+    }
+}
+
+static void table_of(const struct app *app, struct export_table *t)
 {
     const struct sl_job *job = job_of(app);
-    const struct sl_summary *s = job ? sl_job_summary(job) : NULL;
-    if (!s)
+    const struct sl_summary *s = sl_job_summary(job);
+    const struct totals n = totals_of(job);
+    const struct sl_plan_info *plan = app->run.plan.info;
+    *t = (struct export_table){ .title = "Report of a conversion", .cell = cell, .arg = app, .row_count = sl_result_count(job), .column_count = COLUMN_COUNT };
+    memcpy(t->columns, columns, sizeof columns);
+    export_fact(t, "program", "shardlens %s", sl_version());
+    export_fact(t, "source", "%s", app->options->path);
+    export_fact(t, "target", "%s", plan && plan->target ? plan->target : "");
+    export_fact(t, "plan", "%s", plan && plan->hash ? plan->hash : "");
+    export_fact(t, "verdict", "%zu verified, %zu written, %zu not as planned, %zu hold NaN or Inf", n.by_sign[0], n.by_sign[1], n.by_sign[2], n.odd);
+    export_fact(t, "verified", "%s", s->verify ? s->verify : "no");
+    export_fact(t, "tensors", "%llu", (unsigned long long)s->tensors);
+    export_fact(t, "bytes", "%llu", (unsigned long long)s->bytes);
+    export_fact(t, "again", "shardlens verify %s %s", app->options->path, plan && plan->target ? plan->target : "");
+}
+
+/* At most so many rows, worst first; 0: all. */
+void report_text(const struct app *app, struct sl_buf *out, size_t most_rows)
+{
+    struct export_table t;
+    if (!job_of(app) || !app->report.worst)
         return;
-    sl_buf_printf(out, "shardlens %s\nsource    ", sl_version());
-    sl_buf_printable(out, app->options->path, strlen(app->options->path));
-    sl_buf_printf(out, "\ntarget    %s\nverified  %s\n", app->run.plan.info->target ? app->run.plan.info->target : "", s->verify ? s->verify : "no");
-    sl_buf_printf(out, "tensors   %llu\nbytes     %llu\n\n", (unsigned long long)s->tensors, (unsigned long long)s->bytes);
-    for (size_t i = 0; i < sl_result_count(job); i++) {
-        const struct sl_result *r = sl_result_at(job, i);
-        char shape[160];
-        shape_text(r, shape, sizeof shape);
-        sl_buf_printf(out, "%c %-9s %016llx  %-5s %-14s ", result_sign(r->status), sl_result_status_name(r->status), (unsigned long long)r->checksum,
-                      sl_dtype_label(r->dtype), shape);
-        sl_buf_printable(out, r->name, strlen(r->name));
-        sl_buf_printf(out, "  min %.6g max %.6g mean %.6g nan %llu inf %llu\n", r->stats.min, r->stats.max, r->stats.mean,
-                      (unsigned long long)r->stats.nan, (unsigned long long)r->stats.inf);
+    table_of(app, &t);
+    if (most_rows && t.row_count > most_rows) {
+        export_fact(&t, "rows", "the worst %zu of %zu", most_rows, t.row_count);
+        t.row_count = most_rows;
     }
+    export_write(&t, EXPORT_TEXT, out);
 }
 
 void report_save(struct app *app, const char *path)
 {
     struct sl_buf text = { 0 };
+    struct export_table t;
+    const enum export_format format = export_format_of(path);
     const struct sl_job *job = job_of(app);
-    if (sl_text_ends(path, ".json") && job) {
-        char *json = sl_job_report_json(job);
-        if (json)
-            sl_buf_printf(&text, "%s\n", json);
-        free(json);
+    if (!job || !app->report.worst)
+        return;
+    char *json = format == EXPORT_JSON ? sl_job_report_json(job) : NULL;
+    if (json) {
+        sl_buf_str(&text, json);
     } else {
-        report_text(app, &text);
+        table_of(app, &t);
+        export_write(&t, format, &text);
     }
+    free(json);
     save_text(app, path, &text, "the report");
 }
 
 static void opened(struct app *app)
 {
-    if (!app->report.order)
+    if (!app->report.worst)
         report_ready(app);
 }
 

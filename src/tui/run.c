@@ -76,7 +76,7 @@ void run_forget(struct app *app)
     opened_drop(r->opened);
     free(r->seen);
     *r = (struct run_state){ 0 };
-    free(app->report.order);
+    free(app->report.worst);
     app->report = (struct report_state){ .all = true };
 }
 
@@ -393,6 +393,10 @@ static void enter(struct app *app)
 void act_pause(struct app *app)
 {
     struct run_state *r = &app->run;
+    if (app->screen == SCREEN_DIFF) {
+        diff_pause(app);
+        return;
+    }
     if (r->state != RUN_GOING) {
         app_say(app, STYLE_DIM, "no conversion runs that could be paused");
         return;
@@ -416,7 +420,9 @@ static void stop_answer(struct app *app, const char *text, bool accepted)
 
 void act_stop(struct app *app)
 {
-    if (app->run.state == RUN_GOING)
+    if (app->screen == SCREEN_DIFF)
+        diff_stop(app);
+    else if (app->run.state == RUN_GOING)
         prompt_ask(app, "stop the conversion? what is done is kept, resume goes on with it", stop_answer);
     else
         app_say(app, STYLE_DIM, "no conversion runs that could be stopped");

@@ -45,6 +45,7 @@ void terminal_start(struct terminal *t, int cols, int rows, const char *const *e
     if (t->pid == 0) {
         setenv("TERM", "tmux-256color", 1);    /* xterm's REP is wrong in the last column of libvterm 0.1 */
         setenv("LC_ALL", "C.UTF-8", 1);
+        setenv("XDG_CACHE_HOME", "/tmp/shardlens-tests-cache", 0);   /* what y copies goes there, not to a person's home */
         unsetenv("NO_COLOR");
         for (int i = 0; env && env[i]; i++)
             putenv((char *)(uintptr_t)env[i]);

@@ -14,6 +14,9 @@
 
 #define LLAMA "tests/fixtures/llama_tp2_pp2"
 #define MINICPM "tests/fixtures/minicpm_tp1_pp2"
+#define MOE "tests/fixtures/qwen3moe_tp2_pp1_ep2_etp1"
+#define OTHER "tests/fixtures/mixtral_tp1_pp1_ep2_etp1"
+#define DOWN_33 "jjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjj"
 #define HF "tests/fixtures/llama.hf"
 #define MOE "tests/fixtures/qwen3moe_tp2_pp1_ep2_etp1"
 
@@ -109,11 +112,21 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "convert-misfit-80x24", LLAMA, "5k<Right><Right><Right>j<Enter><C-u>3<Enter>", 80, 24, false },
     { "convert-misfit-140x40", LLAMA, "5k<Right><Right><Right>j<Enter><C-u>3<Enter>", 140, 40, false },
     { "convert-stages-80x24", LLAMA, "5k<Right><Right><Right>jj<Enter><C-u>2<Enter>jj<Enter>1,2<Enter>", 80, 24, false },
-    { "convert-moe-80x24", "tests/fixtures/qwen3moe_tp2_pp1_ep2_etp1", "5k<Right><Right><Right>jjjj", 80, 24, false },
+    { "convert-moe-80x24", MOE, "5k<Right><Right><Right>jjjj", 80, 24, false },
     { "convert-one-file-80x24", "tests/fixtures/llama.expected.safetensors", "5", 80, 24, false },
     { "convert-13x3", LLAMA, "5", 13, 3, false },
     { "run-none-80x24", LLAMA, "6", 80, 24, false },
     { "report-none-80x24", LLAMA, "7", 80, 24, false },
+    { "diff-none-80x24", LLAMA, "8", 80, 24, false },
+    { "diff-equal-80x24", LLAMA, "8<Enter>tests/fixtures/llama_tp4_pp2<Enter><wait>", 80, 24, false },
+    { "diff-all-80x24", LLAMA, "8<Enter>tests/fixtures/llama_tp4_pp2<Enter><wait>a", 80, 24, false },
+    { "diff-80x24", MOE, "8<Enter>" OTHER "<Enter><wait>aG", 80, 24, false },
+    { "diff-140x40", MOE, "8<Enter>" OTHER "<Enter><wait>a" DOWN_33, 140, 40, false },
+    { "diff-40x10", MOE, "8<Enter>" OTHER "<Enter><wait>", 40, 10, false },
+    { "diff-13x3", MOE, "8<Enter>" OTHER "<Enter><wait>", 13, 3, false },
+    { "diff-layers-80x24", MOE, "8<Enter>" OTHER "<Enter><wait><Tab>", 80, 24, false },
+    { "diff-settings-80x24", MOE, "8<Enter>" OTHER "<Enter><wait><Tab><Tab>", 80, 24, false },
+    { "diff-missing-80x24", LLAMA, "8<Enter>tests/fixtures/none<Enter><wait>", 80, 24, false },
     { "help-80x24", LLAMA, "?", 80, 24, false },
     { "help-40x10", LLAMA, "?", 40, 10, false },
     { "reason-80x24", LLAMA, "p", 80, 24, false },
@@ -163,7 +176,7 @@ static void every_key_does_something_or_says_why(void **state)
 {
     (void)state;
     static const char keys[] = "abcdefhijklmnopqrstuvwxyzABCDEFHIJKLMNOPRSTUVWXYZ0123456789!@#$%^&*()-_=+[]{};:'\",./\\|`~";
-    for (char screen = '1'; screen <= '7'; screen++)
+    for (char screen = '1'; screen <= '8'; screen++)
         for (const char *k = keys; *k; k++) {
             char before[2] = { screen, '\0' }, after[16] = { screen, *k, '\0' };
             if (*k == screen || *k == 'q' || (screen == '5' && *k == 'S'))     /* START writes: test_terminal.c */
@@ -237,7 +250,7 @@ static void every_size_can_be_drawn(void **state)
     for (size_t h = 0; h < sizeof heights / sizeof heights[0]; h++) {
         struct sl_buf keys = { 0 };
         for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++)
-            sl_buf_printf(&keys, "<%dx%d>1f<Esc><Tab><Tab><Tab>2jjl/a<Esc>3v<Right>v4jl<Tab><Tab><Tab>5jj6 7?j?y", widths[w], heights[h]);
+            sl_buf_printf(&keys, "<%dx%d>1f<Esc><Tab><Tab><Tab>2jjl/a<Esc>3v<Right>v4jl<Tab><Tab><Tab>5jj6 7 8<Tab><Tab><Tab>?j?y", widths[w], heights[h]);
         char *got = render(LLAMA, keys.data, 80, 24, h % 2 == 0);
         free(got);
         sl_buf_free(&keys);

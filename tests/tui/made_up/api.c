@@ -274,4 +274,20 @@ const struct sl_result *sl_result_at(const struct sl_job *job, size_t i)
     return &r;
 }
 const struct sl_summary *sl_job_summary(const struct sl_job *job) { return &job->summary; }
+int sl_diff_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct sl_run_options *o, struct sl_job **job, struct sl_error *err)
+{
+    (void)a; (void)b; (void)o; (void)job;
+    return sl_fail(err, SL_UNSUPPORTED, "", "made up");
+}
+int sl_learn(struct sl_checkpoint **ck, const struct sl_open_options *o, const struct sl_checkpoint *other, struct sl_error *err)
+{
+    (void)ck; (void)o; (void)other; (void)err;
+    return SL_OK;
+}
+bool sl_can_learn(const struct sl_checkpoint *ck, const struct sl_checkpoint *other) { (void)ck; (void)other; return false; }
+size_t sl_config_differences(const struct sl_checkpoint *a, const struct sl_checkpoint *b, struct sl_config_difference *out, size_t room)
+{
+    (void)a; (void)b; (void)out; (void)room;
+    return 0;
+}
 char *sl_job_report_json(const struct sl_job *job) { (void)job; return strdup("{}"); }
