@@ -22,6 +22,7 @@
 # make lint        include directions, banned functions, cppcheck, clang-tidy
 # make interop     real torch, Megatron and transformers against shardlens; needs Python and network
 # make bench       convert against cp and against a torch script; prints a table
+# make scale       what size costs: models of 1B to 671B parameters as sparse files; needs Python
 # make fixtures    write tests/fixtures/ again with real torch; needs Python
 # make golden      write tests/tui/golden/ and docs/keys.md again; then read the difference
 # make docs-test   run every command that README and docs show, and compare what it says
@@ -40,6 +41,7 @@ OUT     ?= build
 V       ?= 0
 WERROR  ?= 0
 PREFIX  ?= /usr/local
+PYTHON  ?= python3
 LIBDIR  ?= lib
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
 WARN     = -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -174,11 +176,15 @@ $(OUT)/tests/bench/measure: tests/bench/measure.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(WARN) $(CPPFLAGS) -o $@ $<
 
+$(OUT)/tests/bench/hollow: $(OUT)/tests/bench/hollow.o $(LIB)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+scale: $(BIN) $(OUT)/tests/bench/hollow
+	$(Q)$(PYTHON) tests/bench/scale.py $(BIN) $(OUT)/tests/bench/hollow $(OUT)/scale
+
 golden: $(OUT)/tests/tui/test_screens
 	$(Q)SHARDLENS_GOLDEN=1 $(OUT)/tests/tui/test_screens
 interop: $(BIN)
 	$(Q)sh tests/interop/run.sh $(BIN)
-PYTHON ?= python3
 fixtures:
 	$(Q)cd tests/fixtures && $(PYTHON) make_fixtures.py
 screenshots: $(BIN)
@@ -239,7 +245,7 @@ clean:
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench golden interop fixtures screenshots docs docs-test deps \
+.PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench scale golden interop fixtures screenshots docs docs-test deps \
         install uninstall static dist deb clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:
