@@ -29,8 +29,8 @@ static const char family_text[] =
 "  {\"name\": \"decoder.layers.{layer}.mlp.experts.linear_fc2.weight{expert}\", \"map\": \"down: hidden ffn\", \"cut\": \"etp:1\", \"when\": \"moe_layer\", \"experts\": \"te_grouped\"},"
 "  {\"name\": \"decoder.layers.{layer}.mlp.experts.weight1\", \"map\": \"expert hidden (etp [gate: ffn/etp | up: ffn/etp]) as hidden *\", \"cut\": \"etp:2\", \"when\": \"moe_layer\", \"experts\": \"grouped\"},"
 "  {\"name\": \"decoder.layers.{layer}.mlp.experts.weight2\", \"map\": \"down: expert ffn hidden as * hidden\", \"cut\": \"etp:1\", \"when\": \"moe_layer\", \"experts\": \"grouped\"},"
-"  {\"name\": \"decoder.layers.{layer}.mlp.experts.experts.linear_fc1.weight\", \"map\": \"expert [gate: ffn | up: ffn] hidden\", \"when\": \"moe_layer\", \"alias\": true},"
-"  {\"name\": \"decoder.layers.{layer}.mlp.experts.experts.linear_fc2.weight\", \"map\": \"down: expert hidden ffn\", \"when\": \"moe_layer\", \"alias\": true}]}}";
+"  {\"name\": \"decoder.layers.{layer}.mlp.experts.experts.linear_fc1.weight\", \"map\": \"expert [gate: ffn | up: ffn] hidden\", \"cut\": \"etp:1\", \"when\": \"moe_layer\", \"alias\": true, \"dist\": \"both\"},"
+"  {\"name\": \"decoder.layers.{layer}.mlp.experts.experts.linear_fc2.weight\", \"map\": \"down: expert hidden ffn\", \"cut\": \"etp:2\", \"when\": \"moe_layer\", \"alias\": true, \"dist\": \"both\"}]}}";
 
 enum { DENSE = 20, ROUTER, E_GATE, E_UP, E_DOWN };
 
@@ -380,6 +380,89 @@ TEST(chunks_of_stacked_arrays_are_put_in_their_places)
     toy_free(&from);
 }
 
+/* ---- stacked arrays written ---------------------------------------------------------------------- */
+
+/* Element [layer, expert, row, col] of an array of experts, or [layer, expert, col] of the router. */
+static int64_t of_stack(const char *name, const int64_t *at)
+{
+    if (strstr(name, "router"))
+        return number(ROUTER, at[0], 0, at[1], at[2]);
+    if (strstr(name, "dense"))
+        return number(DENSE, at[0], 0, at[1], at[2]);
+    if (strstr(name, "linear_fc2"))
+        return number(E_DOWN, at[0], at[1], at[2], at[3]);
+    assert_non_null(strstr(name, "decoder.layers."));
+    assert_non_null(strstr(name, ".mlp.experts.experts.linear_fc1.weight"));
+    return at[2] < FFN ? number(E_GATE, at[0], at[1], at[2], at[3]) : number(E_UP, at[0], at[1], at[2] - FFN, at[3]);
+}
+
+static uint64_t assert_stack_chunk(const struct sl_layout *l, size_t i, const int64_t *data, bool indexed)
+{
+    const struct sl_tensor *t = &l->tensors[i];
+    const bool of_experts = strstr(t->name, "experts.experts");
+    int64_t at[4] = { 0 };
+    const uint32_t skip = indexed ? 1 : 0;    /* the layer is in the name */
+    if (indexed)
+        at[0] = t->name[strlen("decoder.layers.")] - '0';
+    assert_int_equal(t->ndim, (of_experts ? 4 : 3) - skip);
+    assert_int_equal(l->stacked[i], (of_experts ? 2 : 1) - skip);
+    for (uint32_t a = 0; a < l->stacked[i]; a++)
+        assert_int_equal(t->shape[a], 1);
+    for (uint64_t e = 0; e < t->count; e++) {
+        uint64_t rest = e;
+        for (uint32_t a = t->ndim; a-- > 0; rest /= (uint64_t)t->shape[a])
+            at[a + skip] = t->global_offset[a] + (int64_t)(rest % (uint64_t)t->shape[a]);
+        if (data[e] != of_stack(t->name, at))
+            fail_msg("%s: %llx", t->name, (unsigned long long)data[e]);
+    }
+    return t->count;
+}
+
+static void write_stacks(const struct cut *a, bool indexed, uint64_t chunk_bytes)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_layout source, target;
+    struct sl_copy *copies = NULL;
+    size_t count = 0, *first = NULL;
+    uint64_t elements = 0, held = 0;
+    const struct sl_target_spec spec = { .dialect = SL_DIALECT_MEGATRON, .experts = "te_grouped", .source = &source, .dist = true, .indexed = indexed,
+                                         .chunk_bytes = chunk_bytes, .parallel = { 4, 1, 1, 4, 4 } };
+    set_model(a);
+    make_megatron(a);
+    take_over();
+    if (sl_layout_source(&model.m, &from.c, &arena, &source, &err) || sl_layout_target(&model.m, &spec, &arena, &target, &err) ||
+        sl_intersect(&source, &target, false, &copies, &count, &first, &err) || sl_prove_coverage(&target, copies, count, first, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    int64_t **data = move_all(&target, copies, count, from.data);
+    for (size_t i = 0; i < target.tensor_count; i++)
+        elements += assert_stack_chunk(&target, i, data[i], indexed);
+    for (int64_t l = 0; l < LAYERS; l++)
+        held += is_moe(l) ? EXPERTS * HIDDEN + EXPERTS * 3 * FFN * HIDDEN : WIDE * HIDDEN;
+    assert_int_equal(elements, held);
+    moves_free(&target, data);
+    free(copies);
+    free(first);
+    sl_layout_free(&source);
+    sl_layout_free(&target);
+    sl_arena_free(&arena);
+    toy_free(&from);
+}
+
+TEST(experts_are_written_as_stacked_arrays_a_chunk_each)
+{
+    set_moe_layers(7);
+    for (int i = 0; i < CUTS; i++)
+        write_stacks(&cuts[i], false, i % 2 ? 64 : 0);
+}
+
+TEST(layers_are_numbered_where_some_are_dense)
+{
+    for (uint32_t mask = 1; mask < 7; mask++) {
+        set_moe_layers(mask);
+        write_stacks(&cuts[mask], true, mask % 2 ? 64 : 0);
+    }
+}
+
 static int load(void **state __attribute__((unused)))
 {
     char folder[64], path[96];
@@ -409,6 +492,8 @@ int main(void)
         ROW(ranks_that_no_process_has_are_not_made),
         ROW(a_lost_expert_is_named_with_its_global_number),
         ROW(chunks_of_stacked_arrays_are_put_in_their_places),
+        ROW(experts_are_written_as_stacked_arrays_a_chunk_each),
+        ROW(layers_are_numbered_where_some_are_dense),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }
