@@ -63,12 +63,21 @@ void help_command(const struct command_row *c, struct sl_buf *out)
 
 /* ---- the man page ---------------------------------------------------------- */
 
-/* Text for roff: dashes and backslashes escaped, a leading dot or quote protected. */
+/* Text for roff: dashes and backslashes escaped, a leading dot or quote protected, long lines
+ * broken between words. */
 static void roff(struct sl_buf *out, const char *s)
 {
-    if (*s == '.' || *s == '\'')
-        sl_buf_str(out, "\\&");
-    for (; *s; s++) {
+    enum { LINE = 68 };
+    size_t column = 0;
+    for (; *s; s++, column++) {
+        const char *word = strchr(s + 1, ' ');
+        if (*s == ' ' && column + (word ? (size_t)(word - s) : strlen(s)) > LINE) {
+            sl_buf_char(out, '\n');
+            column = 0;
+            continue;
+        }
+        if (!column && (*s == '.' || *s == '\''))
+            sl_buf_str(out, "\\&");
         if (*s == '-')
             sl_buf_str(out, "\\-");
         else if (*s == '\\')
@@ -106,7 +115,7 @@ static void manual_options(struct sl_buf *out, unsigned commands, unsigned witho
 
 void help_manual(struct sl_buf *out)
 {
-    sl_buf_printf(out, ".TH SHARDLENS 1 \"\" \"shardlens %s\" \"User Commands\"\n", sl_version());
+    sl_buf_printf(out, ".TH SHARDLENS 1 2026-11-24 \"shardlens %s\" \"User Commands\"\n", sl_version());
     sl_buf_str(out,
         ".SH NAME\nshardlens \\- look into checkpoints of large language models and convert them\n"
         ".SH SYNOPSIS\n.B shardlens\n[\\fIPATH\\fR]\n");
@@ -117,10 +126,11 @@ void help_manual(struct sl_buf *out)
     }
     sl_buf_str(out,
         ".SH DESCRIPTION\n"
-        "Opens checkpoints as Megatron\\-LM and Hugging Face transformers write them, shows what they\n"
-        "hold and how it is cut over ranks and files, finds what is wrong with a set of shards, and\n"
-        "converts them. It needs no Python and no GPU, reads only headers until data is needed, and\n"
-        "never executes what a pickle says.\n"
+        "Opens checkpoints as Megatron\\-LM and Hugging Face transformers write\n"
+        "them, shows what they hold and how it is cut over ranks and files, finds\n"
+        "what is wrong with a set of shards, and converts them. It needs no Python\n"
+        "and no GPU, reads only headers until data is needed, and never executes\n"
+        "what a pickle says.\n"
         ".PP\nWithout a command it opens the terminal UI on \\fIPATH\\fR.\n"
         ".SH COMMANDS\n");
     for (size_t i = 0; i < command_row_count; i++) {
@@ -145,7 +155,7 @@ void help_manual(struct sl_buf *out)
         ".TP\n4\nunderstood, but not supported\n"
         ".TP\n5\nwriting failed: no space, no permission, target exists\n"
         ".TP\n6\nout of the memory budget\n"
-        ".TP\n129, 130, 143\nstopped by a hangup, an interrupt or SIGTERM; state is kept for \\fB\\-\\-resume\\fR\n"
+        ".TP\n129, 130, 143\nstopped by a hangup, an interrupt or SIGTERM;\nstate is kept for \\fB\\-\\-resume\\fR\n"
         ".SH FILES\n.TP\n\\fIDST\\fB/shardlens\\-report.json\\fR\nthe validation report of a conversion, tensor by tensor\n"
         ".TP\n\\fB$XDG_CONFIG_HOME/shardlens/families/*.json\\fR\nmodel families added by the user\n"
         ".SH ENVIRONMENT\n.TP\n\\fBNO_COLOR\\fR\nno colours in the terminal UI\n"

@@ -19,7 +19,7 @@ while read -r command; do
     done
 done <"$tmp/commands"
 if command -v mandoc >/dev/null 2>&1; then
-    mandoc -T lint -W error docs/shardlens.1
+    mandoc -T lint -W style docs/shardlens.1
 fi
 
 for shell in bash zsh fish; do
