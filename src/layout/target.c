@@ -5,6 +5,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/num.h"
+#include "base/value.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -251,6 +252,20 @@ static int visit_ranks(struct target *t)
     return rc;
 }
 
+/* Sizes that the family's own arithmetic, or Megatron's of it, does not allow. */
+static int check_single(const struct target *t)
+{
+    const struct sl_parallel *p = &t->b.book.parallel;
+    const struct sl_family *f = t->b.book.model->family;
+    const struct { const char *name; int32_t size; } sizes[] = { { "tp", p->tp }, { "pp", p->pp }, { "ep", p->ep }, { "etp", p->etp } };
+    for (size_t i = 0; t->has_ranks && i < sizeof sizes / sizeof *sizes; i++) {
+        const char *why = sizes[i].size > 1 ? sl_value_str(sl_value_get(f->single, sizes[i].name)) : NULL;
+        if (why)
+            return sl_fail(t->b.err, SL_USAGE, f->name, "%s is written with --%s 1 only: %s", f->title, sizes[i].name, why);
+    }
+    return SL_OK;
+}
+
 int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec,
                      struct sl_arena *arena, struct sl_layout *out, struct sl_error *err)
 {
@@ -263,7 +278,8 @@ int sl_layout_target(const struct sl_model *m, const struct sl_target_spec *spec
     if (rc)
         return rc;
     t.last_chunk = t.b.book.parallel.vpp - 1;
-    if (!spec->dist)
+    rc = check_single(&t);
+    if (!rc && !spec->dist)
         rc = check_stages(&t);
     if (!rc)
         rc = builder_params(&t.b);

@@ -488,11 +488,34 @@ static int read_replaces(const struct loader *l, const struct sl_value *json)
     return code;
 }
 
+static int read_allows(const struct loader *l, const struct sl_value *json)
+{
+    const struct sl_value *list = sl_value_get(json, "allows");
+    bool good = !list || list->kind == SL_VALUE_LIST;
+    for (size_t i = 0; good && i < list_len(list); i++)
+        good = sl_value_str(list->items[i]) != NULL;
+    return good ? SL_OK : refuse(l, (struct place){.section = "allows"}, "a list of flags is expected");
+}
+
+static int read_single(const struct loader *l, const struct sl_value *json, struct sl_family *f)
+{
+    static const char *const sizes[] = {"tp", "pp", "ep", "etp", NULL};
+    const struct place at = {.section = "single"};
+    f->single = sl_value_get(json, "single");
+    if (f->single && f->single->kind != SL_VALUE_DICT)
+        return refuse(l, at, "an object is expected: {\"tp\": \"why\"}");
+    int code = f->single ? only_known(l, at, f->single, sizes) : SL_OK;
+    for (size_t i = 0; !code && f->single && i < f->single->len; i++)
+        if (!sl_value_str(f->single->items[i]))
+            code = refuse(l, at, "the reason is expected as a text");
+    return code;
+}
+
 static int read_family(const struct loader *l, const struct sl_value *json, struct sl_family *f)
 {
     static const char *const known[] = {"family", "title", "inherits", "abstract", "source", "hf", "needs",
                                         "dims", "params", "tensors", "config", "detect", "drop", "replaces", "implies", "mtp",
-                                        NULL};
+                                        "allows", "single", NULL};
     const struct place top = {.section = "family file"};
     if (!json || json->kind != SL_VALUE_DICT)
         return refuse(l, top, "a JSON object is expected");
@@ -508,6 +531,8 @@ static int read_family(const struct loader *l, const struct sl_value *json, stru
     code = code ? code : text_member(l, top, hf, "model_type", &f->hf_model_type);
     code = code ? code : when_member(l, top, json, "needs", &f->needs);
     code = code ? code : read_replaces(l, json);
+    code = code ? code : read_allows(l, json);
+    code = code ? code : read_single(l, json, f);
     if (code)
         return code;
     if (!f->name)
@@ -655,6 +680,33 @@ static bool is_replaced(const struct sl_family *f, const char *section)
     return false;
 }
 
+static bool is_allowed(const struct sl_family *f, const char *flag, size_t len)
+{
+    const struct sl_value *list = sl_value_get(f->json, "allows");
+    for (size_t i = 0; i < list_len(list); i++) {
+        const char *allowed = sl_value_str(list->items[i]);
+        if (strlen(allowed) == len && !memcmp(allowed, flag, len))
+            return true;
+    }
+    return false;
+}
+
+/* The parent's condition without the flags that the child allows, and the child's own; "" for nothing. */
+static const char *merge_needs(struct sl_arena *arena, const struct sl_family *parent, const struct sl_family *f)
+{
+    struct sl_buf text = {.failed = false};
+    for (const char *p = parent->needs ? parent->needs : ""; *(p += strspn(p, " &")); p += strcspn(p, "&")) {
+        const char *flag = p + strspn(p, "! ");
+        if (!is_allowed(f, flag, strcspn(flag, " &")))
+            sl_buf_printf(&text, "%s%s%.*s", text.len ? " & " : "", *p == '!' ? "!" : "", (int)strcspn(flag, " &"), flag);
+    }
+    if (f->needs)
+        sl_buf_printf(&text, "%s%s", text.len ? " & " : "", f->needs);
+    const char *kept = text.failed ? NULL : sl_arena_strn(arena, text.data ? text.data : "", text.len);
+    sl_buf_free(&text);
+    return kept;
+}
+
 #define MERGE(list, number, type, section) do {                                                     \
         struct rows merged = {NULL, 0, 0};                                                          \
         const size_t inherited = is_replaced(f, section) ? 0 : parent->number;                      \
@@ -678,13 +730,13 @@ static int merge(struct sl_arena *arena, const struct sl_family *parent, struct 
         f->drop = parent->drop, f->drop_count = parent->drop_count;
     f->implies = f->implies ? f->implies : parent->implies;
     f->mtp = f->mtp ? f->mtp : parent->mtp;
-    f->needs = !f->needs ? parent->needs : !parent->needs ? f->needs
-             : sl_arena_printf(arena, "%s & %s", parent->needs, f->needs);
+    f->single = f->single ? f->single : parent->single;
+    f->needs = merge_needs(arena, parent, f);
     f->hf_architecture = f->hf_architecture ? f->hf_architecture : parent->hf_architecture;
     f->hf_model_type = f->hf_model_type ? f->hf_model_type : parent->hf_model_type;
     f->title = f->title ? f->title : f->name;
     f->source = f->source ? f->source : parent->source;
-    return SL_OK;
+    return f->needs ? SL_OK : SL_MEMORY;
 }
 
 static struct draft *draft_find(const struct loader *l, const char *name)

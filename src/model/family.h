@@ -20,6 +20,10 @@
  * implies  settings that all models of the family have, for checkpoints that do not tell
  * needs    condition that the tensors and settings of a checkpoint must fulfil, and
  *          those of its parents too
+ * allows   flags that parents' conditions may not speak of: ["post_norms"] takes "!post_norms"
+ *          (or "post_norms") out of them
+ * single   {"tp": "why"}: parallel sizes (tp, pp, ep, etp) at which the model can't be written
+ *          unless they are 1, each with the reason
  * dims     names of axis lengths, each an expression over config keys
  *          (Megatron argument names), other dims, and numbers: + - * / ( ).
  *          Known without being listed: vocab (rows that hold a weight),
@@ -139,6 +143,7 @@ struct sl_family {
     const char *hf_architecture, *hf_model_type;
     bool abstract;                             /* a parent only; not in sl_families.items */
     const char *needs;                         /* NULL: nothing */
+    const struct sl_value *single;             /* see above; NULL: nothing */
     const char *source;
     const struct sl_dim *dims;                 size_t dim_count;
     const struct sl_param_rule *params;        size_t param_count;

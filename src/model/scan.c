@@ -255,7 +255,8 @@ static int look_at(struct scan *s, const struct sl_tensor *t)
     if (sl_text_ends(kind, ".eh_proj.weight"))
         note_mtp(s, layer);
     if (!sl_text_starts(kind, "mtp."))
-        note_layer(s, t, pp, layer, s->out->moe_layers && !strcmp(fact->flag, "moe"));
+        note_layer(s, t, pp, layer, s->out->moe_layers && sl_text_starts(fact->flag, "moe") &&
+                                        (!fact->flag[3] || fact->flag[3] == ' '));
     return add_flags(s, fact->flag);
 }
 

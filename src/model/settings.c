@@ -167,11 +167,13 @@ static int take_window(struct sl_detector *d, const struct sl_value *args)
     return sl_say_int(d, "sliding_window", SL_BY_ARGS, before + 1);
 }
 
-/* A key of config.json; transformers 5 keeps rope settings in "rope_parameters". */
+/* A key of config.json; transformers 5 keeps rope settings in "rope_parameters", and there, where kinds of
+ * layers differ (Gemma 3), by kind: those of full attention are the model's. */
 static const struct sl_value *hf_value(const struct sl_value *config, const char *key)
 {
-    const struct sl_value *v = sl_value_get(config, key);
-    return is_null(v) ? sl_value_get(sl_value_get(config, "rope_parameters"), key) : v;
+    const struct sl_value *v = sl_value_get(config, key), *rope = sl_value_get(config, "rope_parameters");
+    v = is_null(v) ? sl_value_get(rope, key) : v;
+    return is_null(v) ? sl_value_get(sl_value_get(rope, "full_attention"), key) : v;
 }
 
 static const struct sl_value *rope_of(const struct sl_value *config)
@@ -201,6 +203,22 @@ static int take_latent_rope(struct sl_detector *d, const struct sl_value *config
     return code;
 }
 
+/* The yarn of attention that is not latent has arguments of its own. truncate is whether the range of dimensions is
+ * rounded to whole ones.
+ * Source: Megatron-LM transformer_config.py and gpt_model.py (YarnRotaryEmbedding) */
+static int take_yarn(struct sl_detector *d, const struct sl_value *rope, enum sl_said_by by)
+{
+    static const struct { const char *hf, *key; } numbers[] = {
+        {"factor", "yarn_rotary_scaling_factor"}, {"original_max_position_embeddings", "yarn_original_max_position_embeddings"},
+        {"beta_fast", "yarn_beta_fast"}, {"beta_slow", "yarn_beta_slow"}, {"truncate", "yarn_correction_range_round_to_int"}};
+    int code = sl_say(d, "position_embedding_type", by, sl_value_new_str(&d->m->arena, "yarn"));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers && !code; i++) {
+        const struct sl_value *v = sl_value_get(rope, numbers[i].hf);
+        code = is_null(v) ? SL_OK : sl_say(d, numbers[i].key, by, v);
+    }
+    return code;
+}
+
 /* The scaling of Llama 3.1 is a flag and a factor in Megatron. */
 static int take_rope(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
 {
@@ -209,6 +227,8 @@ static int take_rope(struct sl_detector *d, const struct sl_value *config, enum 
     type = type ? type : sl_value_str(sl_value_get(rope, "type"));
     if (!is_null(sl_value_get(config, "kv_lora_rank")))
         return !type || strcmp(type, "yarn") ? SL_OK : take_latent_rope(d, config, by);
+    if (type && !strcmp(type, "yarn"))
+        return take_yarn(d, rope, by);
     if (type && !strcmp(type, "linear") && !is_null(factor))
         return sl_say(d, "rotary_seq_len_interpolation_factor", by, factor);
     if (!type || strcmp(type, "llama3"))
@@ -437,6 +457,19 @@ int sl_settings_finish(struct sl_detector *d)
     return SL_OK;
 }
 
+/* Flags that an implied setting raises, as a stated one does. */
+static int flags_of_implied(struct sl_detector *d, const char *key, const struct sl_value *v)
+{
+    const struct sl_facts *f = sl_facts();
+    int code = SL_OK;
+    for (size_t i = 0; i < f->flag_count && !code; i++) {
+        const struct sl_flag_rule *r = &f->flags[i];
+        if (!strcmp(r->key, key) && ((r->is && sl_value_equal(v, r->is)) || (r->is_not && !sl_value_equal(v, r->is_not))))
+            code = sl_set_flag(d, r->flag);
+    }
+    return code;
+}
+
 int sl_settings_imply(struct sl_detector *d)
 {
     const struct sl_family *f = d->m->family;
@@ -447,7 +480,8 @@ int sl_settings_imply(struct sl_detector *d)
         const struct sl_setting_rule *rule = sl_setting_rule_find(key, &invert);
         if (!rule || sl_model_get(d->m, rule->key))
             continue;
-        const int code = add_setting(d, rule->key, implies->items[i], f->title);
+        int code = add_setting(d, rule->key, implies->items[i], f->title);
+        code = code ? code : flags_of_implied(d, rule->key, implies->items[i]);
         if (code)
             return code;
     }

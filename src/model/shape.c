@@ -159,6 +159,17 @@ static void solve_rows(struct sl_detector *d)
                        " that leaves no equal number of rows for keys and values", (long long)qkv, (long long)q);
 }
 
+/* Experts of one array each for gate and up: how it is turned no shape tells; the bias beside it has as many
+ * elements as gate and up have rows. */
+static int solve_fused(struct sl_detector *d)
+{
+    int64_t rows, width;
+    if (!sl_has_flag(d, "fused_experts") || sl_said_int(d, "moe_ffn_hidden_size", SL_BY_TENSORS, &width)
+        || !sl_seen_fact(&d->seen, "moe_fc1_rows", &rows) || rows % 2)
+        return SL_OK;
+    return sl_say_int(d, "moe_ffn_hidden_size", SL_BY_TENSORS, rows / 2);
+}
+
 /* Experts of one array, transposed: weight2 has local experts times rows of one shard.
  * Source: Megatron-LM megatron/core/transformer/moe/experts.py (GroupedMLP). That it is gated no shape tells;
  * args do. */
@@ -251,6 +262,7 @@ static int solve_sizes(struct sl_detector *d)
     code = code ? code : take_fact(d, "moe_ffn_hidden_size", "moe_ffn_hidden_size");
     code = code ? code : take_fact(d, "moe_shared_expert_intermediate_size", "moe_shared_expert_intermediate_size");
     code = code ? code : take_fact(d, "num_experts", "num_experts");
+    code = code ? code : solve_fused(d);
     code = code ? code : solve_grouped(d);
     code = code ? code : take_fact(d, "head_rows", "padded_vocab_size");
     code = code ? code : take_fact(d, "vocab_rows", "padded_vocab_size");
@@ -326,12 +338,14 @@ static int ask_heads(struct sl_detector *d, enum sl_said_by by, struct heads *ou
     return SL_OK;
 }
 
-/* A q norm is as long as one head (or, of the whole projection, as all of them: OLMoE). */
+/* Weights of one head: a q norm is as long as it (or, of the whole projection, as all of them: OLMoE). */
 static int ask_norm(struct sl_detector *d, struct heads *out, bool *found)
 {
     int64_t length;
     *found = false;
-    if (!sl_seen_fact(&d->seen, "q_norm", &length))
+    if (sl_seen_fact(&d->seen, "heads", &length))        /* one number a head: sinks */
+        *found = heads_fit(d, length, 0, out);
+    if (*found || !sl_seen_fact(&d->seen, "q_norm", &length))
         return SL_OK;
     if (length == d->qd)
         return sl_set_flag(d, "full_qk_norm");

@@ -32,6 +32,7 @@ from hf_expect import hf_state, raw, write_hf_folder
 from megatron_tiny import (Cut, Model, build, dist_checkpointing, enter, make_base, make_cut, on_ranks, parallel_state,
                            rank_folder, te_names)
 import dist
+import families
 import latent
 import moe
 from merge import load_ranks, merge, shard_folder
@@ -625,6 +626,7 @@ def main():
         dist.run_large(work, lens, Tally, Row)
         moe.run(work, lens, Tally, Row)
         latent.run(work, lens, Tally, Row)
+        families.run(work, lens, Tally, Row)
         run_demo(work)
     print(f"\n{Tally.passed} passed, {Tally.failed} failed")
     sys.exit(1 if Tally.failed else 0)

@@ -19,6 +19,7 @@ struct made_shape {
     int64_t experts, shared;                      /* shared: width of the shared expert, 0: none */
     int64_t dense, dense_ffn;                     /* layers before the first with experts */
     bool shared_gate, expert_bias;
+    bool post_norms, sinks;                       /* Gemma's norms; GPT-OSS' sinks, and biases everywhere */
     int64_t heads, q_lora, kv_lora, nope, rope, v;/* latent attention: kv_lora is not 0; without q_lora a plain q */
 };
 
@@ -84,6 +85,13 @@ static void made_layer(struct sl_ckpt *c, int32_t rank, int32_t chunk, int64_t l
         ADD("self_attention.q_layernorm.weight", s.norm, 0), ADD("self_attention.k_layernorm.weight", s.norm, 0);
     if (!s.kv_lora)
         ADD("self_attention.linear_proj.weight", s.hidden, s.qd / tp);
+    if (s.post_norms)
+        ADD("self_attention.linear_proj.post_layernorm.weight", s.hidden, 0), ADD("mlp.linear_fc2.post_layernorm.weight", s.hidden, 0);
+    if (s.sinks) {
+        ADD("self_attention.linear_proj.bias", s.hidden, 0), ADD("self_attention.core_attention.softmax_offset", s.heads / tp, 0);
+        ADD("mlp.router.bias", s.experts, 0), ADD("mlp.experts.local_experts.0.linear_fc1.bias", 2 * s.ffn / tp, 0);
+        ADD("mlp.experts.local_experts.0.linear_fc2.bias", s.hidden, 0);
+    }
     if (s.moe && layer >= s.dense) {
         ADD("pre_mlp_layernorm.weight", s.hidden, 0), ADD("mlp.router.weight", s.experts, s.hidden);
         ADD("mlp.experts.local_experts.0.linear_fc1.weight", (int64_t)(2 * (uint64_t)s.ffn / (uint64_t)tp), s.hidden);

@@ -48,6 +48,13 @@ static struct made_shape shape_of(const struct sl_model_row *row, int32_t tp)
         .qkv_bias = strstr(facts->flags, "!qkv_bias") == NULL, .qk_norm = strstr(facts->flags, "!qk_norm") == NULL,
         .norm = row->head_dim};
     s.shared_gate = s.shared > 0;
+    s.post_norms = strstr(facts->flags, "!post_norms") == NULL;
+    if (!strcmp(row->family, "olmoe"))               /* norms over all heads, of which q and k have as many */
+        s.norm = s.qd;
+    if (!strcmp(row->family, "gpt-oss"))
+        s.sinks = true, s.heads = row->heads;
+    if (!strcmp(row->family, "glm4-moe"))            /* first_k_dense_replace of the published config.json: 3, and 1 of Air */
+        s.shared = facts->moe_ffn, s.expert_bias = true, s.dense = row->layers > 50 ? 3 : 1, s.dense_ffn = row->ffn;
     if (latent_of(row))
         s.qk_norm = false;
     add_latent(&s, row);
