@@ -165,6 +165,9 @@ static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, stru
     const struct format_row *f = format_row(o->format);
     if (!f)
         return sl_fail(err, SL_USAGE, "", "the target format must be stated with --to");
+    if (o->dist_files && o->format != SL_TO_TORCH_DIST)
+        return sl_fail(err, SL_USAGE, "", "--dist-files %d: only a target of --to torch_dist has .distcp files, this one is --to %s; leave it out",
+                       o->dist_files, f->name);
     *w = (struct sl_want){ .dialect = f->dialect, .dtype = o->dtype, .max_shard_size = o->max_shard_size, .out = f->out,
                            .hf_config = o->hf_config, .pad_last = o->pad_last, .iteration = -1,
                            .spec = { .dialect = f->dialect, .parallel = { 1, 1, 1, 1, 1 } } };
