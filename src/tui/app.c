@@ -259,6 +259,7 @@ void act_copy(struct app *app)
 {
     const struct sl_problem *problem = finding_at(app, app->finding);
     char path[1200];
+    const char *what = app->screen == SCREEN_OVERVIEW ? "the finding, as text for a ticket" : "the table, worst first";
     sl_buf_clear(&app->copy);
     if (app->screen == SCREEN_OVERVIEW && app->overview.card && problem)
         card_text(problem, &app->copy);
@@ -266,11 +267,13 @@ void act_copy(struct app *app)
         report_text(app, &app->copy, MOST_COPIED);
     else if (app->screen == SCREEN_DIFF && app->diff.job)
         diff_text(app, &app->copy, MOST_COPIED);
+    else if (app->screen == SCREEN_TENSORS && tensors_marked(app, &app->copy))
+        what = "the names of the marked tensors";
     else
         app_command(app, &app->copy);
     const bool line = app->copy.data && !strchr(app->copy.data, '\n');
     copy_to_file(app, path, sizeof path);
-    app_say(app, STYLE_TEXT, "copied: %s%s%s%s", line ? app->copy.data : app->screen == SCREEN_OVERVIEW ? "the finding, as text for a ticket" : "the table, worst first",
+    app_say(app, STYLE_TEXT, "copied: %s%s%s%s", line ? app->copy.data : what,
             *path ? "  (and in " : "", path, *path ? ")" : "");
 }
 

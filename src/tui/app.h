@@ -25,6 +25,7 @@ struct opened {
     struct tree trees[TREE_MODES];
     struct kind_total kinds[MOST_KINDS];  /* largest first */
     size_t kind_count;
+    uint32_t *logical_of;                 /* by stored tensor; UINT32_MAX: of none */
     struct expert_map experts;
     struct strip strip;                   /* built in the background */
     int users;                            /* the app and unfinished jobs; freed by the last */
@@ -318,6 +319,7 @@ void act_explain(struct app *app);                                              
 void act_dimensions(struct app *app); void act_zoom(struct app *app);                 /* grid.c */
 void act_layers(struct app *app);                                                     /* layers.c */
 void act_fold_all(struct app *app); void act_sort(struct app *app); void act_map_tensor(struct app *app);   /* tensors.c */
+void act_only_faults(struct app *app);
 void act_values(struct app *app); void act_scale(struct app *app);                    /* inspect.c */
 void act_layer_up(struct app *app); void act_layer_down(struct app *app);
 void act_start(struct app *app); void act_edit(struct app *app);                      /* convert.c */
@@ -330,6 +332,8 @@ void inspect_forget(struct app *app);
 struct stats_result *stats_of(const struct app *app, ptrdiff_t logical);
 /* tensors.c */
 void tensors_ready(struct app *app);
+void tensors_signs(struct app *app);                      /* findings have changed */
+size_t tensors_marked(const struct app *app, struct sl_buf *names);   /* how many; names may be NULL */
 void tensors_filter(struct app *app, const char *text);
 void tensors_step_match(struct app *app, int step);
 bool tensors_select(struct app *app, const char *name);

@@ -22,6 +22,7 @@ static void opened_free(struct opened *o)
 {
     for (int m = 0; m < TREE_MODES; m++)
         tree_free(&o->trees[m]);
+    free(o->logical_of);
     experts_free(&o->experts);
     strip_free(&o->strip);
     sl_close(o->ck);
@@ -122,6 +123,21 @@ static void kinds_of(struct opened *o)
     qsort(o->kinds, o->kind_count, sizeof o->kinds[0], by_bytes);
 }
 
+static bool pieces_of(struct opened *o)
+{
+    size_t count = sl_tensor_count(o->ck);
+    o->logical_of = malloc((count + 1) * sizeof *o->logical_of);
+    if (!o->logical_of)
+        return false;
+    memset(o->logical_of, 0xff, (count + 1) * sizeof *o->logical_of);
+    for (size_t i = 0; i < sl_logical_count(o->ck); i++) {
+        const struct sl_logical *l = sl_logical_at(o->ck, i);
+        for (size_t k = 0; k < l->piece_count; k++)
+            o->logical_of[l->pieces[k]] = (uint32_t)i;
+    }
+    return true;
+}
+
 static void open_work(struct task *task)
 {
     struct open_task *t = (struct open_task *)task;
@@ -141,7 +157,7 @@ static void open_work(struct task *task)
     for (int m = 0; m < TREE_MODES && !t->code; m++)
         if (!tree_build(&o->trees[m], o->ck, (enum tree_mode)m))
             t->code = sl_fail_memory(&t->error, sl_tensor_count(o->ck) * sizeof(struct tree_node));
-    if (!t->code && !experts_map(&o->experts, o->ck))
+    if (!t->code && (!pieces_of(o) || !experts_map(&o->experts, o->ck)))
         t->code = sl_fail_memory(&t->error, sizeof(struct expert_map));
     if (t->code)
         opened_drop(o);
@@ -300,6 +316,7 @@ void check_finished(struct app *app)
     app->checked = sl_check_result(app->check);
     if (app->finding >= finding_count(app))
         app->finding = 0;
+    tensors_signs(app);
     if (!app->check_deep)
         return;
     if (code == SL_INTERRUPTED)

@@ -1,6 +1,7 @@
 /* tensors.c: the tree of tensors. */
 #include "tui/app.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const mode_names[TREE_MODES] = { "merged over ranks", "pieces by file", "pieces by rank" };
@@ -18,22 +19,49 @@ static char leaf_sign(const void *arg, uint32_t leaf)
     return app->tensors.mode == TREE_LOGICAL ? logical_sign(app, leaf) : piece_sign(app, leaf);
 }
 
-void tensors_ready(struct app *app)
+/* A tree is folded anew only when a finding has a say in what is alike. */
+void tensors_signs(struct app *app)
 {
     enum tree_mode now = app->tensors.mode;
-    for (int m = 0; m < TREE_MODES; m++) {
+    for (int m = 0; app->opened && m < TREE_MODES; m++) {
+        struct tree *t = &app->opened->trees[m];
         app->tensors.mode = (enum tree_mode)m;
-        tree_signs(&app->opened->trees[m], leaf_sign, app);
-        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL ? 20 : 0);
+        tree_signs(t, leaf_sign, app);
+        bool faults = strchr("~!-", t->nodes[0].sign) != NULL;
+        if (faults || t->faults_apart)
+            tree_group(t, app->opened->ck);
+        t->faults_apart = faults;
     }
     app->tensors.mode = now;
+}
+
+void tensors_ready(struct app *app)
+{
+    tensors_signs(app);
+    for (int m = 0; m < TREE_MODES; m++)
+        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL ? 20 : 0);
     tensors_filter(app, app->tensors.filter);
+}
+
+/* The full names of what is marked, a line each; without names only the count. */
+size_t tensors_marked(const struct app *app, struct sl_buf *names)
+{
+    const struct tree *t = tree_of(app);
+    char path[512];
+    if (!t || !t->built)
+        return 0;
+    for (uint32_t n = 1; names && n < t->count; n++)
+        if (t->nodes[n].leaf != TREE_NONE && t->nodes[n].marked) {
+            sl_buf_str(names, sl_printable(tree_path(t, n, path, sizeof path), (char[1024]){ 0 }, 1024));
+            sl_buf_char(names, '\n');
+        }
+    return t->nodes[0].marked;
 }
 
 /* ---- columns ------------------------------------------------------------------------------ */
 
 enum column { COLUMN_DTYPE, COLUMN_SHAPE, COLUMN_SPLIT, COLUMN_BYTES, COLUMN_SIGN, COLUMN_COUNT };
-struct row_data { const char *dtype, *split; char shape[64], bytes[32], sign; };
+struct row_data { const char *dtype, *split; char shape[64], bytes[32], rank[24], sign; };
 
 static void shape_text(const int64_t *shape, uint32_t ndim, char *out, size_t room)
 {
@@ -45,12 +73,31 @@ static void shape_text(const int64_t *shape, uint32_t ndim, char *out, size_t ro
         snprintf(out, room, "scalar");
 }
 
+/* A group of experts lies on one ep rank: the grouping sees to that. */
+static void expert_rank(const struct app *app, const struct tree *t, const struct tree_node *n, struct row_data *r)
+{
+    const struct sl_checkpoint_info *info = app->opened->info;
+    uint32_t leaf = tree_first_leaf(t, (uint32_t)(n - t->nodes));
+    const struct sl_logical *l = leaf == TREE_NONE ? NULL : sl_logical_at(app->opened->ck, t->nodes[leaf].leaf);
+    long first = strtol(n->name + strcspn(n->name, "0123456789"), NULL, 10);
+    if (!l || l->expert != first || !l->piece_count || info->parallel.ep < 2)
+        return;
+    int32_t rank = sl_tensor_at(app->opened->ck, l->pieces[0])->rank;
+    if (rank < 0 || (size_t)rank >= info->rank_count)
+        return;
+    snprintf(r->rank, sizeof r->rank, "ep%d", info->ranks[rank].ep);
+    r->split = r->rank;
+}
+
 static void row_of(const struct app *app, const struct tree *t, const struct tree_node *n, struct row_data *r)
 {
     *r = (struct row_data){ .dtype = "", .split = "", .sign = n->sign };
     sl_text_bytes(n->bytes, r->bytes, sizeof r->bytes);
-    if (n->leaf == TREE_NONE)
+    if (n->leaf == TREE_NONE) {
+        if (n->group && t->mode == TREE_LOGICAL)
+            expert_rank(app, t, n, r);
         return;
+    }
     if (t->mode == TREE_LOGICAL) {
         const struct sl_logical *l = sl_logical_at(app->opened->ck, n->leaf);
         r->dtype = sl_dtype_label(l->dtype);
@@ -75,6 +122,14 @@ static struct columns columns_of(int cols, bool pieces)
     return c;
 }
 
+static unsigned members(const struct tree *t, const struct tree_node *group)
+{
+    unsigned count = 0;
+    for (uint32_t c = group->first; c != TREE_NONE; c = t->nodes[c].next)
+        count++;
+    return count;
+}
+
 static void draw_row(struct app *app, struct pane p, int row, const struct tree *t, uint32_t id, bool selected)
 {
     const struct tree_node *n = &t->nodes[id];
@@ -91,8 +146,13 @@ static void draw_row(struct app *app, struct pane p, int row, const struct tree 
     }
     if (n->leaf == TREE_NONE)
         pane_text(p, row, indent, STYLE_DIM, n->open || t->filtered ? "-" : "+");
-    snprintf(name, sizeof name, n->leaf == TREE_NONE ? "%.*s (%u)" : "%.*s", (int)n->name_len, n->name, n->leaves);
-    int width = (n->leaf == TREE_NONE ? c.bytes - 10 : c.name) - indent - 2;
+    if (n->marked)
+        pane_text(p, row, 1, STYLE_KEY, n->marked == n->leaves ? "*" : ":");
+    if (n->group)
+        snprintf(name, sizeof name, "%.*s x%u (%u)", (int)n->name_len, n->name, members(t, n), n->leaves);
+    else
+        snprintf(name, sizeof name, n->leaf == TREE_NONE ? "%.*s (%u)" : "%.*s", (int)n->name_len, n->name, n->leaves);
+    int width = (n->leaf != TREE_NONE ? c.name : c.split && *r.split ? c.split - 1 : c.bytes - 10) - indent - 2;
     pane_name(p, row, indent + 2, width, selected ? STYLE_SELECTED : n->leaf == TREE_NONE ? STYLE_HEAD : STYLE_TEXT, name);
     if (c.dtype)
         pane_textw(p, row, c.dtype, 5, STYLE_DIM, r.dtype);
@@ -245,25 +305,15 @@ static void space(struct app *app)
 {
     struct tree *t = tree_of(app);
     uint32_t id = t ? tree_selected(t) : TREE_NONE;
+    char bytes[32];
     if (id == TREE_NONE)
         return;
-    if (t->nodes[id].leaf != TREE_NONE)
-        app_say(app, STYLE_DIM, "a tensor does not fold; Enter inspects it");
-    else
-        tree_open(t, id, !t->nodes[id].open);
-}
-
-static ptrdiff_t logical_of(const struct app *app, const struct tree *t, uint32_t leaf)
-{
-    if (t->mode == TREE_LOGICAL)
-        return (ptrdiff_t)leaf;
-    for (size_t i = 0; i < sl_logical_count(app->opened->ck); i++) {
-        const struct sl_logical *l = sl_logical_at(app->opened->ck, i);
-        for (size_t k = 0; k < l->piece_count; k++)
-            if (l->pieces[k] == leaf)
-                return (ptrdiff_t)i;
-    }
-    return -1;
+    tree_mark(t, id);
+    uint64_t sum = 0;
+    for (uint32_t n = 1; n < t->count; n++)
+        sum += t->nodes[n].leaf != TREE_NONE && t->nodes[n].marked ? t->nodes[n].bytes : 0;
+    list_move(&t->list, 1);
+    app_say(app, STYLE_TEXT, "%u marked, %s; y copies names, /!mark shows them, Esc unmarks", t->nodes[0].marked, sl_text_bytes(sum, bytes, sizeof bytes));
 }
 
 static void enter(struct app *app)
@@ -276,7 +326,9 @@ static void enter(struct app *app)
         tree_open(t, id, !t->nodes[id].open);
         return;
     }
-    ptrdiff_t logical = logical_of(app, t, t->nodes[id].leaf);
+    uint32_t leaf = t->nodes[id].leaf;
+    ptrdiff_t logical = t->mode == TREE_LOGICAL ? (ptrdiff_t)leaf
+                        : app->opened->logical_of[leaf] == UINT32_MAX ? -1 : (ptrdiff_t)app->opened->logical_of[leaf];
     if (logical < 0) {
         app_say(app, STYLE_DIM, "this array is bookkeeping, no weight");
         return;
@@ -300,9 +352,15 @@ static void tab(struct app *app, int step)
 
 static bool back(struct app *app)
 {
-    if (!app->tensors.filter[0])
+    struct tree *t = tree_of(app);
+    if (app->tensors.filter[0]) {
+        tensors_filter(app, "");
+    } else if (t && t->built && t->nodes[0].marked) {
+        tree_unmark(t);
+        app_say(app, STYLE_TEXT, "nothing is marked any more");
+    } else {
         return false;
-    tensors_filter(app, "");
+    }
     return true;
 }
 
@@ -350,7 +408,7 @@ void tensors_filter(struct app *app, const char *text)
         snprintf(app->tensors.filter, sizeof app->tensors.filter, "%s", text);
     if (!t)
         return;
-    tree_filter(t, app->opened->ck, text);
+    tree_filter(t, app->opened->ck, app->opened->logical_of, text);
     if (t->filtered) {
         uint32_t id = tree_selected(t);
         if (id != TREE_NONE && t->nodes[id].leaf == TREE_NONE && (id = tree_next_match(t, 1)) != TREE_NONE)
@@ -415,9 +473,19 @@ void act_fold_all(struct app *app)
 
 void act_sort(struct app *app)
 {
+    static const char *const words[ORDERS] = {
+        [ORDER_MODEL] = "in the order of the model", [ORDER_BYTES] = "largest first", [ORDER_NAME] = "by name", [ORDER_WORST] = "worst first",
+    };
     struct tree *t = tree_of(app);
     if (t)
-        app_say(app, STYLE_TEXT, "%s", tree_sort(t, !t->by_size) ? (t->by_size ? "largest first" : "in the order of the model") : "out of memory");
+        app_say(app, STYLE_TEXT, "%s", tree_sort(t, (t->order + 1) % ORDERS) ? words[t->order] : "out of memory");
+}
+
+void act_only_faults(struct app *app)
+{
+    bool on = strcmp(app->tensors.filter, "!fault") != 0;
+    tensors_filter(app, on ? "!fault" : "");
+    app_say(app, STYLE_TEXT, on ? "only what a finding is about; ! shows all again" : "all tensors");
 }
 
 void act_map_tensor(struct app *app)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define DEEPEST 32     /* parts beyond stay together in the last one */
+#define MOST_LEVELS (2 * DEEPEST + 4)   /* groups stand between them */
 
 struct builder {
     struct tree *t;
@@ -127,18 +128,6 @@ static bool is_number(const struct tree_node *n)
 }
 
 struct numbered { long number; uint32_t node; };
-struct sized { uint64_t bytes; uint32_t node; };
-static int by_size(const void *a, const void *b)
-{
-    const struct sized *x = a, *y = b;
-    return x->bytes != y->bytes ? (x->bytes > y->bytes ? -1 : 1) : (x->node < y->node ? -1 : x->node > y->node);
-}
-static int by_node(const void *a, const void *b)
-{
-    const struct sized *x = a, *y = b;
-    return x->node < y->node ? -1 : x->node > y->node;
-}
-
 static int by_number(const void *a, const void *b)
 {
     const struct numbered *x = a, *y = b;
@@ -193,27 +182,64 @@ static void collapse(struct tree *t)
     }
 }
 
-bool tree_sort(struct tree *t, bool size_first)
+/* ---- order ------------------------------------------------------------------------------ */
+
+static int badness(char sign);
+struct sorted { const struct tree_node *node; uint32_t id; };
+static int by_id(const void *a, const void *b)
 {
-    struct sized *children = calloc(t->count, sizeof *children);
+    const struct sorted *x = a, *y = b;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+static int by_bytes(const void *a, const void *b)
+{
+    const struct sorted *x = a, *y = b;
+    return x->node->bytes != y->node->bytes ? (x->node->bytes > y->node->bytes ? -1 : 1) : by_id(a, b);
+}
+static int by_name(const void *a, const void *b)
+{
+    char x[256], y[256];
+    const struct tree_node *m = ((const struct sorted *)a)->node, *n = ((const struct sorted *)b)->node;
+    snprintf(x, sizeof x, "%.*s", (int)m->name_len, m->name);
+    snprintf(y, sizeof y, "%.*s", (int)n->name_len, n->name);
+    int order = sl_text_natural(x, y);
+    return order ? order : by_id(a, b);
+}
+static int by_sign(const void *a, const void *b)
+{
+    int x = badness(((const struct sorted *)a)->node->sign), y = badness(((const struct sorted *)b)->node->sign);
+    return x != y ? (x > y ? -1 : 1) : by_id(a, b);
+}
+static int (*const orders[ORDERS])(const void *, const void *) = {
+    [ORDER_MODEL] = by_id, [ORDER_BYTES] = by_bytes, [ORDER_NAME] = by_name, [ORDER_WORST] = by_sign,
+};
+
+static bool put_in_order(struct tree *t, enum tree_order order)
+{
+    struct sorted *children = calloc(t->count + 1, sizeof *children);
     if (!children)
         return false;
     for (uint32_t f = 0; f < t->count; f++) {
         size_t count = 0;
         for (uint32_t c = t->nodes[f].first; c != TREE_NONE; c = t->nodes[c].next)
-            children[count++] = (struct sized){ t->nodes[c].bytes, c };
+            children[count++] = (struct sorted){ &t->nodes[c], c };
         if (count < 2)
             continue;
-        qsort(children, count, sizeof *children, size_first ? by_size : by_node);
-        t->nodes[f].first = children[0].node;
-        t->nodes[f].last = children[count - 1].node;
+        qsort(children, count, sizeof *children, orders[order]);
+        t->nodes[f].first = children[0].id;
+        t->nodes[f].last = children[count - 1].id;
         for (size_t i = 0; i < count; i++)
-            t->nodes[children[i].node].next = i + 1 < count ? children[i + 1].node : TREE_NONE;
-        if (!size_first)
-            order_numbers(t, f);
+            t->nodes[children[i].id].next = i + 1 < count ? children[i + 1].id : TREE_NONE;
     }
     free(children);
-    t->by_size = size_first;
+    t->order = order;
+    return true;
+}
+
+bool tree_sort(struct tree *t, enum tree_order order)
+{
+    if (!put_in_order(t, order))
+        return false;
     tree_rows(t);
     return true;
 }
@@ -234,6 +260,8 @@ bool tree_build(struct tree *t, const struct sl_checkpoint *ck, enum tree_mode m
     if (good)
         collapse(t);
     if (good)
+        good = tree_group(t, ck);
+    if (good && !t->rows)
         t->rows = calloc(t->count, sizeof *t->rows);
     t->built = good && t->rows;
     if (t->built) {
@@ -267,6 +295,40 @@ void tree_signs(struct tree *t, char (*sign)(const void *arg, uint32_t leaf), co
         if (badness(t->nodes[i].sign) > badness(p->sign))
             p->sign = t->nodes[i].sign;
     }
+}
+
+uint32_t tree_below(const struct tree *t, uint32_t top, uint32_t node)
+{
+    if (t->nodes[node].first != TREE_NONE)
+        return t->nodes[node].first;
+    while (node != top && t->nodes[node].next == TREE_NONE)
+        node = t->nodes[node].parent;
+    return node == top ? TREE_NONE : t->nodes[node].next;
+}
+
+uint32_t tree_first_leaf(const struct tree *t, uint32_t node)
+{
+    while (node != TREE_NONE && t->nodes[node].leaf == TREE_NONE)
+        node = tree_below(t, node, node);
+    return node;
+}
+
+void tree_mark(struct tree *t, uint32_t node)
+{
+    bool mark = t->nodes[node].marked < t->nodes[node].leaves;
+    for (uint32_t n = node; n != TREE_NONE; n = tree_below(t, node, n)) {
+        struct tree_node *at = &t->nodes[n];
+        if (at->leaf == TREE_NONE || (at->marked == 1) == mark)
+            continue;
+        for (uint32_t p = n; p != TREE_NONE; p = t->nodes[p].parent)
+            t->nodes[p].marked += mark ? 1 : UINT32_MAX;      /* UINT32_MAX: one less */
+    }
+}
+
+void tree_unmark(struct tree *t)
+{
+    for (uint32_t n = 0; n < t->count; n++)
+        t->nodes[n].marked = 0;
 }
 
 uint32_t tree_selected(const struct tree *t)
@@ -346,7 +408,7 @@ void tree_fold_all(struct tree *t, bool open)
 
 void tree_unfold(struct tree *t, size_t rows)
 {
-    for (uint16_t depth = 1; depth < DEEPEST; depth++) {
+    for (uint16_t depth = 1; depth < MOST_LEVELS; depth++) {
         size_t here = 0;
         for (uint32_t i = 1; i < t->count && here <= rows; i++)
             here += t->nodes[i].depth <= depth + 1;
@@ -381,14 +443,16 @@ uint32_t tree_next_match(const struct tree *t, int step)
 
 char *tree_path(const struct tree *t, uint32_t node, char *out, size_t room)
 {
-    uint32_t parts[DEEPEST + 2];
+    uint32_t parts[MOST_LEVELS];
     int count = 0;
-    for (uint32_t n = node; n != TREE_NONE && n && count < DEEPEST + 2; n = t->nodes[n].parent)
+    for (uint32_t n = node; n != TREE_NONE && n && count < MOST_LEVELS; n = t->nodes[n].parent)
         parts[count++] = n;
     size_t used = 0;
     out[0] = '\0';
     while (count-- && used < room) {
         const struct tree_node *n = &t->nodes[parts[count]];
+        if (n->group && count)
+            continue;                    /* no part of a name */
         int more = snprintf(out + used, room - used, "%.*s%s", (int)n->name_len, n->name, count ? "." : "");
         used += more > 0 ? (size_t)more : 0;
     }

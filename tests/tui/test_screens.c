@@ -84,6 +84,8 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "overview-missing-path-80x24", "tests/fixtures/no-such-checkpoint", "", 80, 24, false },
     { "tensors-80x24", LLAMA, "2", 80, 24, false },
     { "tensors-140x40", LLAMA, "2jjj<Right>jj", 140, 40, false },
+    { "tensors-moe-80x24", MOE, "2/mlp.experts<Enter>", 80, 24, false },
+    { "tensors-marked-80x24", LLAMA, "2jjj ", 80, 24, false },
     { "tensors-40x10", LLAMA, "2", 40, 10, false },
     { "tensors-by-file-80x24", LLAMA, "2<Tab><Right>", 80, 24, false },
     { "tensors-by-rank-80x24", LLAMA, "2<Tab><Tab><Right>", 80, 24, false },

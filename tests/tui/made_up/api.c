@@ -2,7 +2,8 @@
  * in any state, so that screens can be tested with what no fixture holds:
  *
  *     ranks/TPxPPxEP        that many ranks, one of them damaged
- *     tensors/N             N logical tensors in one file
+ *     tensors/N             N logical tensors in one file, 1000 a layer
+ *     odd/N                 the same, and a finding about tensor 7 of layer 3
  *     slow                  statistics that take a while; value = number of the tensor
  *     run/PERCENT           a conversion that stands still at that percentage
  */
@@ -93,6 +94,7 @@ int sl_open(const char *path, const struct sl_open_options *options, struct sl_c
     if (!ck)
         return sl_fail_memory(err, sizeof *ck);
     sscanf(path, "tensors/%zu", &tensors);
+    bool odd = sscanf(path, "odd/%zu", &tensors) == 1;
     sscanf(path, "run/%d", &ck->percent);
     ck->slow = strcmp(path, "slow") == 0;
     if (!make(ck, ranks ? (size_t)tp * (size_t)pp * (size_t)ep : 0, tensors)) {
@@ -104,6 +106,11 @@ int sl_open(const char *path, const struct sl_open_options *options, struct sl_c
     ck->files[0] = (struct sl_file_info){ .path = "f", .name = "file.pt", .size = 1000 };
     if (ranks)
         add_ranks(ck, tp, pp, ep);
+    if (odd) {
+        ck->problem = (struct sl_problem){ .severity = SL_ERROR, .code = "nan", .where = "layers.3.experts.7.weight", .message = "5 of 20 values are NaN",
+                                           .expected = "none", .cause = "overflow", .damage = "the tensor", .next = "look at it" };
+        ck->info.problem_count = 1;
+    }
     ck->info.ranks = ck->ranks;
     ck->info.files = ck->files;
     ck->info.problems = &ck->problem;

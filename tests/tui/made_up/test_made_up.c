@@ -98,6 +98,47 @@ static void a_million_tensors_scroll_without_a_pause(void **state)
     sl_buf_free(&keys);
 }
 
+static void what_is_alike_is_one_row_and_what_differs_stands_out(void **state)
+{
+    (void)state;
+    shows("tensors/48000", "2", 80, 24, "+ 0-47 x48 (48000)");
+    shows("odd/48000", "2", 80, 24, "+ 0-2 x3 (3000)");
+    shows("odd/48000", "2", 80, 24, "+ 4-47 x44 (44000)");
+    shows("odd/48000", "2!", 80, 24, "1 of 48000");
+    shows("odd/48000", "2!", 80, 24, "7.weight");
+    shows("odd/48000", "2!!", 80, 24, "all tensors");
+}
+
+static void marks_count_and_stay_through_sorting_and_filters(void **state)
+{
+    (void)state;
+    shows("odd/48000", "2gj ", 80, 24, "3000 marked, 120 KB");
+    shows("odd/48000", "2gj sss/!mark<Enter>", 80, 24, "3000 of 48000");
+    shows("odd/48000", "2gj y", 80, 24, "copied: the names of the marked tensors");
+    shows("odd/48000", "2gj <Esc>", 80, 24, "nothing is marked any more");
+}
+
+/* Every word of a filter must hold; - turns one round. */
+static void filters_combine(void **state)
+{
+    (void)state;
+    static const struct { const char *filter, *found; } filters[] = {
+        { "layer:3-4", "2000 of 48000" },   { "layer:3 expert:7", "1 of 48000" }, { "expert:7", "48 of 48000" },
+        { "expert:0-9 -layer:0-45", "20 of 48000" }, { "bytes>1M", "0 of 48000" }, { "bytes<1M kind:experts", "48000 of 48000" },
+        { "dtype:bf16 shape:4x* layer:47", "1000 of 48000" }, { "dtype:f32", "0 of 48000" }, { "^layers.47. experts.99.weight$", "1 of 48000" },
+        { "split:tp", "0 of 48000" },       { "!fault", "1 of 48000" },           { "-!fault layer:3", "999 of 48000" },
+    };
+    for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++) {
+        char keys[128];
+        snprintf(keys, sizeof keys, "2/%s", filters[i].filter);
+        for (char *lt = strchr(keys, '<'); lt; lt = NULL) {
+            memmove(lt + 4, lt + 1, strlen(lt));
+            memcpy(lt, "<lt>", 4);
+        }
+        shows("odd/48000", keys, 80, 24, filters[i].found);
+    }
+}
+
 static int mean_shown(const char *keys, const char *tensor)
 {
     char *got = render("slow", keys, 80, 24), *at = strstr(got, "\n mean ");
@@ -157,6 +198,9 @@ int main(void)
         cmocka_unit_test(a_million_tensors_are_sampled_by_layer),
         cmocka_unit_test(a_finding_is_reached_from_every_screen),
         cmocka_unit_test(a_million_tensors_scroll_without_a_pause),
+        cmocka_unit_test(what_is_alike_is_one_row_and_what_differs_stands_out),
+        cmocka_unit_test(marks_count_and_stay_through_sorting_and_filters),
+        cmocka_unit_test(filters_combine),
         cmocka_unit_test(a_late_result_goes_to_the_tensor_that_asked),
         cmocka_unit_test(a_running_conversion_is_watched),
         cmocka_unit_test(a_mismatch_stands_first_in_the_report),
