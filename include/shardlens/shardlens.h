@@ -177,7 +177,8 @@ int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first
 /* Element as double, for display. */
 double sl_element(enum sl_dtype dtype, const void *element);
 
-/* Statistics of stored tensors in one pass over their data, in bounded memory.
+/* Statistics of stored tensors in one pass over their data, in bounded memory. Of a tensor whose
+ * strides show stored numbers more than once, each stored number counts once.
  * histogram may be NULL; with one, a second pass is made when lo == hi on entry.
  * cancel (may be NULL) is looked at about every megabyte: non-zero stops with
  * SL_INTERRUPTED. done (may be NULL) counts bytes read, for progress. */

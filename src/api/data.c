@@ -136,13 +136,19 @@ static int pass_run(struct pass *p, void (*give)(void *arg, enum sl_dtype dtype,
     for (size_t i = 0; i < p->count; i++) {
         const struct sl_tensor *t = sl_tensor_at(p->ck, p->tensors[i]);
         const size_t size = t ? sl_dtype_size(t->dtype) : 0;
+        struct sl_tensor once;
+        int64_t shape, stride;
         if (!size)
             return sl_fail(p->err, SL_UNSUPPORTED, t ? t->name : "", "its elements have no size that is known");
+        if (sl_ckpt_repeats(t)) {
+            sl_ckpt_once(t, &once, &shape, &stride);
+            t = &once;
+        }
         for (uint64_t at = 0; at < t->count;) {
             const uint64_t n = sl_min_u64(STEP / size, t->count - at);
             if (p->cancel && *p->cancel)
                 return sl_fail(p->err, SL_INTERRUPTED, t->name, "stopped");
-            const int code = sl_tensor_read(p->ck, p->tensors[i], at, n, p->buffer, p->err);
+            const int code = sl_ckpt_read_elements(p->ck->c, t, at, n, p->buffer, p->err);
             if (code)
                 return code;
             give(arg, t->dtype, p->buffer, (size_t)n);

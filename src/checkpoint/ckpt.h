@@ -79,6 +79,12 @@ void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin
  * where there is none, else an array of the arena. SL_INPUT when factors are not there though config.json says fp8, or
  * are of another shape. */
 int sl_ckpt_scaled(const struct sl_ckpt *c, struct sl_arena *arena, const struct sl_tensor **out, struct sl_error *err);
+/* Does t show numbers of its storage more than once, by strides of 0 or windows that overlap? A
+ * file of some hundred bytes may hold a tensor of terabytes so. */
+bool sl_ckpt_repeats(const struct sl_tensor *t);
+/* *once: the storage of t as one row of numbers, each once, for whoever wants to know what numbers
+ * there are and not where. shape and stride are the caller's, one entry each. */
+void sl_ckpt_once(const struct sl_tensor *t, struct sl_tensor *once, int64_t *shape, int64_t *stride);
 /* Advice to the kernel, both may do nothing. */
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
 void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);

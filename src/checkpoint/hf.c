@@ -83,6 +83,12 @@ static int new_files(struct hf *h, size_t room, struct sl_error *err)
     return h->files ? SL_OK : sl_fail_memory(err, room * sizeof *h->files);
 }
 
+static const char *in_folder(const struct hf *h, const char *name)
+{
+    const char *path = ckpt_join(&h->c->arena, h->found->folder, name);
+    return path ? path : name;
+}
+
 /* The files of the weight_map, each once. */
 static int files_of_index(struct hf *h, struct sl_error *err)
 {
@@ -95,7 +101,7 @@ static int files_of_index(struct hf *h, struct sl_error *err)
         uint64_t at = 0;
         bool added = false;
         if (!name || !sl_path_is_inside(name, file->len)) {
-            code = sl_fail(err, SL_INPUT, h->index_name, "it names the file \"%.100s\"; expected a name inside the folder",
+            code = sl_fail(err, SL_INPUT, in_folder(h, h->index_name), "it names the file \"%.100s\"; expected a name inside the folder",
                            name ? name : "(not a text)");
             break;
         }
@@ -289,6 +295,9 @@ int ckpt_open_hf(struct sl_ckpt *c, const struct found *found, struct sl_error *
     int code = h.weight_map ? files_of_index(&h, err) : files_of_names(&h, err);
     if (code)
         return code;
+    if (!h.file_count && h.index_name && !h.weight_map)
+        return sl_fail(err, SL_INPUT, in_folder(&h, h.index_name), "%s, and no files of weights are beside it; get it again",
+                       c->hf_index ? "it has no weight_map" : "it can't be read as JSON");
     if (!h.file_count)
         return sl_fail(err, SL_INPUT, found->folder, "none of the files that %s names is there",
                        h.index_name ? h.index_name : "the folder");

@@ -515,9 +515,12 @@ static int open_by_content(struct sl_ckpt_file *f, bool megatron)
     const char *what = sl_sniff(head, len);
     if (sl_st_is(head, len, f->file.size) || (!what && sl_text_ends(f->file.path, ".safetensors")))
         return open_safetensors(f);
-    if (what)
+    /* a pickle of protocol 0 is text: what it asks for is told even if it is nothing else */
+    const bool may_be_pickle = !what || !strcmp(what, "plain text");
+    code = may_be_pickle ? open_torch(f, megatron) : SL_INPUT;
+    if (code == SL_INPUT && what)
         return sl_fail(&f->err, SL_INPUT, f->file.path, "it is %s; expected a torch or safetensors file", what);
-    return open_torch(f, megatron);
+    return code;
 }
 
 /* A file that is refused may still ask for something harmful: that is told too. */

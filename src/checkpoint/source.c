@@ -408,6 +408,26 @@ void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin
     *end = *begin + (scattered && !item ? t->storage_bytes : t->flags & SL_TENSOR_SCALED ? t->count * sl_dtype_size(t->stored) : t->bytes);
 }
 
+bool sl_ckpt_repeats(const struct sl_tensor *t)
+{
+    return (t->flags & SL_TENSOR_STRIDED) && t->bytes > t->storage_bytes && sl_dtype_size(t->dtype);
+}
+
+void sl_ckpt_once(const struct sl_tensor *t, struct sl_tensor *once, int64_t *shape, int64_t *stride)
+{
+    const uint64_t size = sl_dtype_size(t->dtype), count = t->storage_bytes / size;
+    *once = *t;
+    *shape = (int64_t)count;
+    *stride = 1;
+    once->ndim = 1;
+    once->shape = shape;
+    once->stride = stride;
+    once->flags &= ~SL_TENSOR_STRIDED;
+    once->count = count;
+    once->bytes = count * size;
+    once->offset = t->storage_begin;
+}
+
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len)
 {
     uint64_t at;

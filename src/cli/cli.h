@@ -87,7 +87,8 @@ void help_command(const struct command_row *c, struct sl_buf *out);
 void help_manual(struct sl_buf *out);                       /* roff */
 int help_completions(const char *shell, struct sl_buf *out); /* bash zsh fish */
 
-/* Writes everything to standard output and frees the buffer. 0, or SL_WRITE. */
+/* Writes everything to standard output and frees the buffer. 0, or SL_WRITE. What could steer a
+ * terminal is made visible here whatever it is part of: the last fence. */
 int out_flush(struct sl_buf *b);
 /* Prints "shardlens: WHERE: MESSAGE" to standard error; returns the code. */
 int report_error(const struct sl_error *err);
@@ -106,6 +107,8 @@ bool rank_filter_fits(const struct rank_filter *f, const struct sl_checkpoint *c
 char *rank_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char *out, size_t room);
 /* The same, or for a chunk its box in the whole array: "[26:52, 0:40]". */
 char *part_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char *out, size_t room);
+/* Foreign text, made printable: a name is one word on one line. */
+void name_text(struct sl_buf *b, const char *s);
 void problems_text(struct sl_buf *b, const struct sl_problem *p, size_t count);
 
 struct sl_json;

@@ -160,6 +160,11 @@ char *part_text(const struct sl_checkpoint *ck, const struct sl_tensor *t, char 
     return out;
 }
 
+void name_text(struct sl_buf *b, const char *s)
+{
+    sl_buf_printable(b, s, strlen(s));
+}
+
 void problems_text(struct sl_buf *b, const struct sl_problem *p, size_t count)
 {
     for (size_t i = 0; i < count; i++) {

@@ -34,11 +34,13 @@ static int worst_first(const void *x, const void *y)
 
 static void result_text(struct sl_buf *b, const struct sl_result *r)
 {
+    char name[512];
+    sl_printable(r->name, name, sizeof name);
     if (r->status != SL_RESULT_DIFFERENT) {
-        sl_buf_printf(b, "! %-36s %s\n", r->name, sl_result_status_name(r->status));
+        sl_buf_printf(b, "! %-36s %s\n", name, sl_result_status_name(r->status));
         return;
     }
-    sl_buf_printf(b, "! %-36s %-10.4g %-10.4g %-10.4g %-9.6f %llu of %llu", r->name, r->max_abs, r->mean_abs, r->relative, r->cosine,
+    sl_buf_printf(b, "! %-36s %-10.4g %-10.4g %-10.4g %-9.6f %llu of %llu", name, r->max_abs, r->mean_abs, r->relative, r->cosine,
                   (unsigned long long)r->different, (unsigned long long)r->stats.count);
     if (r->a_file)
         sl_buf_printf(b, "  first at A %s+%llu, B %s+%llu", r->a_file, (unsigned long long)r->a_offset, r->b_file,

@@ -15,10 +15,40 @@ int report_error(const struct sl_error *err)
     return (int)err->code;
 }
 
+/* Line by line: line feeds are ours, other control characters are nobody's. */
+static void make_printable(struct sl_buf *b)
+{
+    struct sl_buf safe = { 0 };
+    for (size_t at = 0; at < b->len;) {
+        const char *line = b->data + at, *end = memchr(line, '\n', b->len - at);
+        const size_t len = end ? (size_t)(end - line) : b->len - at;
+        sl_buf_printable(&safe, line, len);
+        if (end)
+            sl_buf_char(&safe, '\n');
+        at += len + (end ? 1 : 0);
+    }
+    sl_buf_free(b);
+    *b = safe;
+}
+
+static bool is_printable(const struct sl_buf *b)
+{
+    for (size_t at = 0; at < b->len;) {
+        const char *line = b->data + at, *end = memchr(line, '\n', b->len - at);
+        const size_t len = end ? (size_t)(end - line) : b->len - at;
+        if (!sl_text_is_printable(line, len))
+            return false;
+        at += len + (end ? 1 : 0);
+    }
+    return true;
+}
+
 /* Nobody listening (where SIGPIPE does not end it) is no failure. */
 int out_flush(struct sl_buf *b)
 {
     int code = SL_OK;
+    if (!b->failed && !is_printable(b))
+        make_printable(b);
     if (b->failed) {
         fprintf(stderr, "shardlens: out of memory while writing the answer\n");
         code = SL_MEMORY;

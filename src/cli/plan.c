@@ -69,7 +69,9 @@ static void left_out_text(struct sl_buf *b, const struct sl_plan_info *info)
     }
     for (size_t i = 0; i < count; i++) {
         const struct sl_left_out *l = &info->left_out[first[i]];
-        sl_buf_printf(b, "left out  %s: %s", l->name, l->why);
+        sl_buf_str(b, "left out  ");
+        name_text(b, l->name);
+        sl_buf_printf(b, ": %s", l->why);
         if (times[i] > 1)
             sl_buf_printf(b, "  (in %s and %llu more)\n", l->where, (unsigned long long)times[i] - 1);
         else
@@ -104,7 +106,8 @@ static void plan_summary(struct sl_buf *b, const struct sl_plan_info *info)
 static void target_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_plan_target *t)
 {
     char shape[128], size[32];
-    sl_buf_printf(b, "%s  %s %s", t->name, sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape));
+    name_text(b, t->name);
+    sl_buf_printf(b, "  %s %s", sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape));
     if (t->whole) {
         sl_buf_printf(b, " at %s", sl_text_shape(t->at, t->ndim, shape, sizeof shape));
         sl_buf_printf(b, " of %s", sl_text_shape(t->whole, t->ndim, shape, sizeof shape));

@@ -23,7 +23,9 @@ static void verify_text(struct sl_buf *b, const struct sl_job *job, const struct
         const struct sl_result *r = sl_result_at(job, i);
         if (r->status == SL_RESULT_EQUAL)
             continue;
-        sl_buf_printf(b, "! %s  %s", r->name, sl_result_status_name(r->status));
+        sl_buf_str(b, "! ");
+        name_text(b, r->name);
+        sl_buf_printf(b, "  %s", sl_result_status_name(r->status));
         if (r->status == SL_RESULT_DIFFERENT)
             sl_buf_printf(b, "  %llu elements, the first at %llu", (unsigned long long)r->different, (unsigned long long)r->first_different);
         sl_buf_char(b, '\n');

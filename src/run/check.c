@@ -75,11 +75,18 @@ static bool keeps_crc(const struct check *v, uint32_t tensor)
     return true;
 }
 
-static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_tensor *t, struct reading *reading, uint32_t *crc,
+static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_tensor *whole, struct reading *reading, uint32_t *crc,
                        struct sl_error *err)
 {
     const struct check *v = r->job;
-    const size_t size = sl_dtype_size(t->dtype);
+    const size_t size = sl_dtype_size(whole->dtype);
+    struct sl_tensor once;
+    int64_t shape, stride;
+    const struct sl_tensor *t = whole;
+    if (sl_ckpt_repeats(whole)) {
+        sl_ckpt_once(whole, &once, &shape, &stride);
+        t = &once;
+    }
     struct sl_accumulator stats;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
@@ -152,7 +159,7 @@ static int check_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struc
     const uint32_t tensor = v->tensors[i];
     const struct sl_tensor *t = tensor_of(v, tensor);
     uint32_t crc;
-    sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
+    sl_worker_begin(w, SL_PHASE_VERIFY, t->name, sl_ckpt_repeats(t) ? t->storage_bytes : t->bytes);
     int code = read_tensor(r, w, t, &v->judge.readings[i], &crc, err);
     if (!code) {
         judge_values(&v->judge, (size_t)i);
@@ -178,7 +185,7 @@ static int check_padding(struct sl_run *r, struct sl_worker *w, uint64_t i, stru
 static bool same_box(const struct sl_layout *l, const struct sl_slice *a, const struct sl_slice *b)
 {
     const uint32_t n = l->params[a->param].ndim;
-    return !memcmp(a->lo, b->lo, n * sizeof a->lo[0]) && !memcmp(a->hi, b->hi, n * sizeof a->hi[0]);
+    return !sl_ckpt_repeats(&l->tensors[a->tensor]) && !sl_ckpt_repeats(&l->tensors[b->tensor]) && !memcmp(a->lo, b->lo, n * sizeof a->lo[0]) && !memcmp(a->hi, b->hi, n * sizeof a->hi[0]);
 }
 
 /* Every slice beside the first slice with the same box. Slices of one param are few but for
@@ -380,9 +387,10 @@ static int prepare(struct sl_run *r, struct check *v, uint64_t *largest, struct 
         const struct sl_tensor *t = &v->c->tensors[i];
         if (!is_weight(t))
             continue;
+        const uint64_t bytes = sl_ckpt_repeats(t) ? t->storage_bytes : t->bytes;
         v->tensors[v->tensor_count++] = i;
-        r->check.bytes_total += t->bytes;
-        *largest = sl_max_u64(*largest, 2 * t->bytes);
+        r->check.bytes_total += bytes;
+        *largest = sl_max_u64(*largest, 2 * bytes);
     }
     v->judge.tensors = v->tensors;
     v->judge.count = v->tensor_count;

@@ -223,7 +223,7 @@ static bool rows_of(struct judge *j, const struct sl_worker *w, const struct sl_
     if (t->ndim != 2 || t->shape[1] < 2 || p->count < 1 || p->base % t->shape[1] || p->count % t->shape[1])
         return false;
     const uint64_t columns = (uint64_t)t->shape[1], bytes = columns * sl_dtype_size(t->dtype);
-    if (bytes > w->buffer_len / 2 || t->flags & SL_TENSOR_NO_DATA)
+    if (bytes > w->buffer_len / 2 || t->flags & SL_TENSOR_NO_DATA || sl_ckpt_repeats(t))
         return false;
     *out = (struct rows){ .j = j, .t = t, .columns = columns, .first = (uint64_t)p->base / columns, .count = (uint64_t)p->count / columns,
                           .bytes = (size_t)bytes, .row = w->buffer, .start = w->scratch, .real = w->scratch + bytes };
