@@ -317,7 +317,8 @@ struct sl_run_options {
 int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,
                      struct sl_job **job, struct sl_error *err);
 
-/* Do two checkpoints hold the same weights, bit for bit. */
+/* Do two checkpoints hold the same weights, bit for bit. Where one of them does not tell its family or
+ * its heads, tensors are compared by their names if both have the same ones. */
 int sl_verify_start(struct sl_checkpoint *a, struct sl_checkpoint *b,
                     const struct sl_run_options *options, struct sl_job **job, struct sl_error *err);
 /* How far apart are they: the same walk, with the numbers of struct sl_result for every param. */
@@ -342,7 +343,7 @@ struct sl_worker_progress {
 struct sl_progress {
     enum sl_phase phase;
     bool paused, finished;
-    uint64_t bytes_done, bytes_total;    /* of the current phase */
+    uint64_t bytes_done, bytes_total;    /* of the current phase; once done, of the whole */
     uint64_t tensors_done, tensors_total;
     uint64_t verified, mismatched;       /* tensors */
     uint64_t read_bytes, written_bytes;  /* since the start */
@@ -424,6 +425,7 @@ struct sl_result {
     double cosine;                       /* diff only: of the angle between A and B; 1 when equal */
     const char *a_file, *b_file;         /* where the first difference lies, NULL none */
     uint64_t a_offset, b_offset;         /* byte offsets there */
+    enum sl_dtype b_dtype;               /* verify, diff: of B, where dtype is A's; SL_DTYPE_UNKNOWN: one side only */
 };
 size_t sl_result_count(const struct sl_job *job);
 const struct sl_result *sl_result_at(const struct sl_job *job, size_t index);   /* may change until done */
@@ -465,7 +467,7 @@ struct sl_demo_options {
     const char *layout;                  /* "megatron" (NULL), "hf", "torch_dist", "damaged" */
     int32_t tp, pp, ep;                  /* 0: 2, 2, 1 */
     uint64_t seed;
-    uint64_t bytes;                      /* not larger, but for the smallest there is; 0: 12 MB */
+    uint64_t bytes;                      /* not larger, but for the smallest there is; 0: 13 MB */
 };
 /* Writes a sample checkpoint with made-up weights into dir, which must not exist or be
  * empty. *made (may be NULL, free() it) is the path to open. */

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define DEMO_ITERATION 1000
-#define DEMO_SMALL (UINT64_C(12) << 20)
+#define DEMO_SMALL (UINT64_C(13) << 20)
 
 struct demo {
     struct sl_arena arena;
@@ -73,13 +73,15 @@ static const struct demo_family *family_find(const char *name, struct sl_error *
 
 struct shape { int64_t layers, hidden, ffn, moe_ffn, heads, groups, head, vocab; };
 
+#define FILE_BESIDE 16384u                   /* bytes of a rank file that are no tensor's, about */
+
 /* Sizes in the proportions of a small MiniCPM or Llama, as large as possible up to `bytes` in bf16,
  * beside the smallest. Layers divide over pp, query groups over tp; the vocabulary does not divide,
  * so padding shows. */
 static struct shape shape_for(uint64_t bytes, bool moe, int32_t tp, int32_t pp)
 {
     struct shape s = { 0 }, best = { 0 };
-    for (int64_t hidden = 256; hidden <= 16384; hidden += 128) {
+    for (int64_t hidden = 64; hidden <= 16384; hidden += hidden < 256 ? 64 : 128) {
         bool small = hidden < 1024;
         s.hidden = hidden;
         s.head = small ? 32 : 64;
@@ -97,8 +99,10 @@ static struct shape shape_for(uint64_t bytes, bool moe, int32_t tp, int32_t pp)
         s.vocab = small ? 2053 : 32003;
         int64_t attention = s.hidden * s.head * (2 * s.heads + 2 * s.groups);
         int64_t mlp = 3 * s.hidden * (moe ? DEMO_EXPERTS * s.moe_ffn : s.ffn);
-        int64_t all = s.layers * (attention + mlp) + 2 * s.vocab * s.hidden;
-        if (best.hidden && (uint64_t)all * 2 > bytes)
+        /* the vocabulary as it is padded, on both ends; norms on each rank; what a file has beside its tensors */
+        int64_t rows = (s.vocab + 128 * tp - 1) / (128 * tp) * (128 * tp);
+        int64_t all = s.layers * (attention + mlp + 2 * hidden * tp) + (2 * rows + tp) * s.hidden;
+        if (best.hidden && (uint64_t)all * 2 + (uint64_t)tp * (uint64_t)pp * FILE_BESIDE > bytes)
             break;
         best = s;
     }

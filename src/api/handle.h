@@ -54,6 +54,7 @@ struct sl_job {
     bool measures;                       /* a diff */
     struct sl_arena arena;
     struct sl_problems problems;         /* checks */
+    struct sl_layout plain[2];           /* comparisons by names alone */
 };
 
 /* pairs.c: the report of a verify or diff job. */

@@ -24,15 +24,17 @@ static int count_dtypes(struct sl_checkpoint *ck, struct sl_error *err)
         const struct sl_tensor *t = &ck->c->tensors[i];
         if (!is_weight(t))
             continue;
-        all[t->dtype].tensors++;
         all[t->dtype].bytes += t->bytes;
         ck->info.bytes += t->bytes;
     }
+    for (size_t i = 0; i < ck->logical_count; i++)            /* a weight that is cut is one tensor */
+        if (is_weight(&ck->c->tensors[ck->logicals[i].pieces[0]]))
+            all[ck->logicals[i].dtype].tensors++;
     struct sl_dtype_count *found = SL_ARENA_NEW(&ck->arena, struct sl_dtype_count, SL_DTYPE_COUNT);
     if (!found)
         return sl_fail_memory(err, sizeof all);
     for (int d = 0; d < SL_DTYPE_COUNT; d++)
-        if (all[d].tensors) {
+        if (all[d].tensors || all[d].bytes) {
             all[d].dtype = (enum sl_dtype)d;
             found[ck->info.dtype_count++] = all[d];
         }

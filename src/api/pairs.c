@@ -112,6 +112,7 @@ static void equality_json(struct sl_json *j, const struct sl_result *r)
     sl_json_object(j);
     sl_json_kstr(j, "name", r->name);
     sl_json_kstr(j, "dtype", sl_dtype_label(r->dtype));
+    sl_json_kstr(j, "dtype_b", r->b_dtype ? sl_dtype_label(r->b_dtype) : NULL);
     shape_json(j, r->shape, r->ndim);
     sl_json_kstr(j, "status", sl_result_status_name(r->status));
     sl_json_kuint(j, "different", r->different);
@@ -138,6 +139,7 @@ static void distance_json(struct sl_json *j, const struct sl_result *r)
     sl_json_object(j);
     sl_json_kstr(j, "name", r->name);
     sl_json_kstr(j, "dtype", sl_dtype_label(r->dtype));
+    sl_json_kstr(j, "dtype_b", r->b_dtype ? sl_dtype_label(r->b_dtype) : NULL);
     shape_json(j, r->shape, r->ndim);
     sl_json_kstr(j, "status", sl_result_status_name(r->status));
     sl_json_kuint(j, "different", r->different);

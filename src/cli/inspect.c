@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/value.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const rank_signs[] = { [SL_RANK_OK] = "=", [SL_RANK_MISSING] = "-", [SL_RANK_DAMAGED] = "!", [SL_RANK_ODD] = "~" };
@@ -44,16 +45,62 @@ static void config_text(struct sl_buf *b, const struct sl_checkpoint_info *info)
     }
 }
 
-static void ranks_text(struct sl_buf *b, const struct sl_checkpoint_info *info)
+/* Which layers each rank holds: a bit a layer; virtual stages hold several runs of them. */
+struct held { bool *layer; int32_t first, count; };    /* layer[rank * count + layer - first] */
+
+static bool held_make(const struct sl_checkpoint *ck, struct held *h)
+{
+    const struct sl_checkpoint_info *info = sl_info(ck);
+    int32_t last = -1;
+    for (size_t i = 0; i < info->rank_count; i++)
+        last = info->ranks[i].layer_last > last ? info->ranks[i].layer_last : last;
+    *h = (struct held){ .count = last + 1 };
+    h->layer = calloc((size_t)h->count * info->rank_count + 1, sizeof *h->layer);
+    for (size_t i = 0; h->layer && i < sl_logical_count(ck); i++) {
+        const struct sl_logical *l = sl_logical_at(ck, i);
+        for (size_t k = 0; l->layer >= 0 && l->layer < h->count && k < l->piece_count; k++) {
+            const int32_t rank = sl_tensor_at(ck, l->pieces[k])->rank;
+            if (rank >= 0)
+                h->layer[(size_t)rank * (size_t)h->count + (size_t)l->layer] = true;
+        }
+    }
+    return h->layer != NULL;
+}
+
+/* The next run of layers of a rank from *at on: [*first, *last]; *at moves behind it. */
+static bool held_next(const struct held *h, size_t rank, int32_t *at, int32_t *first, int32_t *last)
+{
+    const bool *layer = h->layer + rank * (size_t)h->count;
+    while (*at < h->count && !layer[*at])
+        ++*at;
+    if (*at >= h->count)
+        return false;
+    *first = *at;
+    while (*at < h->count && layer[*at])
+        ++*at;
+    *last = *at - 1;
+    return true;
+}
+
+static void layers_text(const struct held *h, size_t rank, char *out, size_t room)
+{
+    size_t len = 0;
+    int32_t first, last;
+    snprintf(out, room, "-");
+    for (int32_t at = 0; len + 24 < room && held_next(h, rank, &at, &first, &last);)
+        len += (size_t)snprintf(out + len, room - len, "%s%d", len ? "," : "", first),
+        len += first == last ? 0 : (size_t)snprintf(out + len, room - len, "-%d", last);
+}
+
+static void ranks_text(struct sl_buf *b, const struct sl_checkpoint_info *info, const struct held *h)
 {
     if (!info->rank_count)
         return;
     sl_buf_str(b, "ranks\n");
     for (size_t i = 0; i < info->rank_count; i++) {
         const struct sl_rank *r = &info->ranks[i];
-        char size[32], layers[32] = "-";
-        if (r->layer_first >= 0)
-            snprintf(layers, sizeof layers, "%d-%d", r->layer_first, r->layer_last);
+        char size[32], layers[256];
+        layers_text(h, i, layers, sizeof layers);
         sl_buf_printf(b, "  %s tp%d pp%d ep%d  %-24s layers %-8s %6llu tensors  %-9s %s\n", rank_signs[r->status], r->tp, r->pp,
                       r->ep, r->path, layers, (unsigned long long)r->tensors, sl_text_bytes(r->bytes, size, sizeof size),
                       sl_rank_status_name(r->status));
@@ -72,7 +119,7 @@ static bool saved_between(const struct sl_checkpoint_info *info, bool utc, char 
     return info->file_count && *sl_text_time(low, utc, first, room) && *sl_text_time(high, utc, last, room);
 }
 
-static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info, bool utc)
+static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info, const struct held *h, bool utc)
 {
     char first[32], last[32];
     char size[32], unique[32], count[32];
@@ -111,7 +158,7 @@ static void inspect_text(struct sl_buf *b, const struct sl_checkpoint_info *info
         sl_buf_str(b, "evidence\n");
     for (size_t i = 0; i < info->evidence_count; i++)
         sl_buf_printf(b, "  %-38s %s\n", info->evidence[i].fact, info->evidence[i].from);
-    ranks_text(b, info);
+    ranks_text(b, info, h);
     if (info->problem_count)
         sl_buf_str(b, "problems\n");
     problems_text(b, info->problems, info->problem_count);
@@ -148,7 +195,7 @@ static void moe_json(struct sl_json *j, const struct sl_moe *moe)
     sl_json_object_end(j);
 }
 
-static void ranks_json(struct sl_json *j, const struct sl_checkpoint_info *info)
+static void ranks_json(struct sl_json *j, const struct sl_checkpoint_info *info, const struct held *h)
 {
     sl_json_key(j, "ranks");
     sl_json_array(j);
@@ -170,6 +217,16 @@ static void ranks_json(struct sl_json *j, const struct sl_checkpoint_info *info)
             sl_json_int(j, r->layer_last);
             sl_json_array_end(j);
         }
+        sl_json_key(j, "layer_runs");
+        sl_json_array(j);
+        int32_t first, last;
+        for (int32_t at = 0; held_next(h, i, &at, &first, &last);) {
+            sl_json_array(j);
+            sl_json_int(j, first);
+            sl_json_int(j, last);
+            sl_json_array_end(j);
+        }
+        sl_json_array_end(j);
         sl_json_kstr(j, "status", sl_rank_status_name(r->status));
         sl_json_object_end(j);
     }
@@ -190,7 +247,7 @@ static bool is_known(const struct sl_checkpoint_info *info, const char *key)
     return false;
 }
 
-static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *info)
+static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *info, const struct held *h)
 {
     sl_json_object(j);
     sl_json_kstr(j, "path", info->path);
@@ -257,7 +314,7 @@ static void inspect_json(struct sl_json *j, const struct sl_checkpoint_info *inf
         sl_json_double(j, info->checkpoint_version);
     else
         sl_json_null(j);
-    ranks_json(j, info);
+    ranks_json(j, info, h);
     problems_json(j, info->problems, info->problem_count);
     sl_json_object_end(j);
 }
@@ -270,14 +327,18 @@ int command_inspect(const struct values *v)
         return code;
     const struct sl_checkpoint_info *info = sl_info(ck);
     struct sl_buf out = { 0 };
-    if (v->given[OPT_JSON]) {
+    struct held held;
+    if (!held_make(ck, &held)) {
+        out.failed = true;
+    } else if (v->given[OPT_JSON]) {
         struct sl_json j;
         sl_json_begin(&j, &out, 2);
-        inspect_json(&j, info);
+        inspect_json(&j, info, &held);
         sl_buf_char(&out, '\n');
     } else {
-        inspect_text(&out, info, v->given[OPT_UTC]);
+        inspect_text(&out, info, &held, v->given[OPT_UTC]);
     }
+    free(held.layer);
     bool errors = count_severity(info, SL_ERROR) > 0;
     code = out_flush(&out);
     sl_close(ck);

@@ -149,6 +149,8 @@ static int look(const struct sl_progress *p, void *user)
     if (f->mode == MODE_NONE || (f->looks++ % 8 != 7 && !p->finished))      /* six times a second */
         return stop;
     double rate = speed_add(&f->speed, p->seconds, p->bytes_done);
+    if (p->finished && p->seconds > 0)
+        rate = (double)p->bytes_done / p->seconds;
     if (f->mode == MODE_BAR && p->seconds >= 1 && !p->finished)
         show_bar(p, f->what, rate), f->shown = true;
     else if (f->mode == MODE_PLAIN && !p->finished)

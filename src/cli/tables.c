@@ -81,7 +81,7 @@ const struct option_row option_rows[] = {
     { OPT_FAMILY, "family", 0, KIND_TEXT, "NAME", 0, 0, IN_DEMO, "minicpm (the default), llama, mistral, qwen2, qwen3, or with experts mixtral, qwen3-moe" },
     { OPT_LAYOUT, "layout", 0, KIND_CHOICE, "megatron|hf|torch_dist|damaged", 0, 0, IN_DEMO, "what to write (default megatron; damaged: its last file is cut off)" },
     { OPT_SEED, "seed", 0, KIND_NUMBER, "N", 0, INT64_MAX, IN_DEMO, "another seed gives other weights" },
-    { OPT_SIZE, "size", 0, KIND_SIZE, "SIZE", 0, 0, IN_DEMO, "not larger than this, but for the smallest there is (default 12 MB)" },
+    { OPT_SIZE, "size", 0, KIND_SIZE, "SIZE", 0, 0, IN_DEMO, "not larger than this, but for the smallest there is (default 13 MB)" },
 };
 const size_t option_row_count = sizeof option_rows / sizeof option_rows[0];
 

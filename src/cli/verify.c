@@ -26,7 +26,10 @@ static void verify_text(struct sl_buf *b, const struct sl_job *job, const struct
         sl_buf_str(b, "! ");
         name_text(b, r->name);
         sl_buf_printf(b, "  %s", sl_result_status_name(r->status));
-        if (r->status == SL_RESULT_DIFFERENT)
+        if (r->status == SL_RESULT_DIFFERENT && r->b_dtype != r->dtype)
+            sl_buf_printf(b, "  %s in A, %s in B: no bits to compare; shardlens diff compares the values", sl_dtype_label(r->dtype),
+                          sl_dtype_label(r->b_dtype));
+        else if (r->status == SL_RESULT_DIFFERENT)
             sl_buf_printf(b, "  %llu elements, the first at %llu", (unsigned long long)r->different, (unsigned long long)r->first_different);
         sl_buf_char(b, '\n');
     }

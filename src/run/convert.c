@@ -302,6 +302,8 @@ static int convert(struct sl_run *r, struct sl_error *err)
     sl_tell_end(&v->tell, code && keep, code, err);
     sl_target_close(&v->target, keep);
     v->opened = false;
+    if (!code)
+        sl_run_all_done(r, v->p->write_bytes, v->p->target_count);
     sl_run_sum_up(r, v->p->target_count, v->p->write_bytes);
     return code;
 }

@@ -295,6 +295,16 @@ void sl_run_phase(struct sl_run *r, enum sl_phase phase, uint64_t bytes, uint64_
     turn_end(&r->turn);
 }
 
+void sl_run_all_done(struct sl_run *r, uint64_t bytes, uint64_t tensors)
+{
+    turn_begin(&r->turn);
+    atomic_store(&r->bytes_total, bytes);
+    atomic_store(&r->bytes_done, bytes);
+    atomic_store(&r->tensors_total, tensors);
+    atomic_store(&r->tensors_done, tensors);
+    turn_end(&r->turn);
+}
+
 void sl_worker_begin(struct sl_worker *w, enum sl_phase phase, const char *name, uint64_t total)
 {
     turn_begin(&w->turn);

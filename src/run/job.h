@@ -103,6 +103,8 @@ int sl_run_start(struct sl_run *r, struct sl_error *err);
 
 /* For body() and its workers. */
 void sl_run_phase(struct sl_run *r, enum sl_phase phase, uint64_t bytes, uint64_t tensors);
+/* At the end of a run that went well: its progress tells the whole of it from now on. */
+void sl_run_all_done(struct sl_run *r, uint64_t bytes, uint64_t tensors);
 /* Called about every buffer: waits while paused; non-zero when it is time to stop. */
 int sl_run_step(struct sl_run *r, struct sl_error *err);
 /* Calls work for 0..count-1 from all workers; returns the first failure. */

@@ -41,7 +41,8 @@ static int split_path(struct sl_target *t, const char **name, const char **prefi
     const char *slash = strrchr(path, '/');
     const char *last = slash ? slash + 1 : path;
     if (!*last || strcmp(last, ".") == 0 || strcmp(last, "..") == 0)
-        return sl_fail(err, SL_USAGE, t->path, "is no name for a target");
+        return sl_fail(err, SL_USAGE, *t->path ? t->path : "DST", *t->path ? "is no name for a target: a new folder or file was expected"
+                                                                         : "is empty: the name of a new folder or file was expected");
     t->path = path;
     *name = last;
     *prefix = sl_arena_strn(t->arena, path, (size_t)(last - path));

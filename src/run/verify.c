@@ -358,6 +358,14 @@ static struct sl_result result_of(const struct sl_layout *l, uint32_t param, enu
     return out;
 }
 
+static enum sl_dtype dtype_in(const struct sl_layout *l, const char *param)
+{
+    uint64_t at;
+    if (!sl_map_get(&l->param_index, param, strlen(param), &at) || l->param_first[at + 1] == l->param_first[at])
+        return SL_DTYPE_UNKNOWN;
+    return l->tensors[l->slices[l->param_first[at]].tensor].dtype;
+}
+
 /* Params that are compared first, then those that can't be. */
 static int results_make(struct sl_run *r, struct compare *v, struct sl_error *err)
 {
@@ -377,10 +385,12 @@ static int results_make(struct sl_run *r, struct compare *v, struct sl_error *er
     struct sl_result result;
     for (size_t i = 0; i < v->param_count; i++) {
         result = result_of(v->la, v->params[i], SL_RESULT_PENDING);
+        result.b_dtype = dtype_in(v->lb, result.name);
         sl_run_result_init(r, at++, &result);
     }
     for (size_t i = 0; i < c->shape_differs_count; i++) {
         result = result_of(v->la, c->shape_differs[i], SL_RESULT_SHAPE);
+        result.b_dtype = dtype_in(v->lb, result.name);
         sl_run_result_init(r, at++, &result);
     }
     for (size_t i = 0; i < c->only_a_count; i++) {

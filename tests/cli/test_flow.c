@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <signal.h>
 #include "program.h"
 #include "base/arena.h"
 #include "base/io.h"
@@ -232,7 +233,7 @@ static void a_single_file_target_is_verified_against_its_source_and_has_a_report
     assert_int_equal(access(below("weights.pt.shardlens-report.json.partial"), F_OK), -1);
     expect(program("verify $T/mega $T/weights.pt"), 0, " 0 different, 0 only in A, 0 only in B");
     expect(program("diff $T/weights.pt $T/mega"), 0, " 0 different, 0 only in A, 0 only in B");
-    refused(program("verify $T/weights.pt $T/weights.pt"), 2, "--set kv_channels=N");
+    refused(program("plan $T/weights.pt --to megatron"), 2, "--set kv_channels=N");
 }
 
 static void control_characters_of_a_path_reach_no_terminal(void **state)
@@ -379,6 +380,162 @@ static void only_names_and_bytes_that_were_read_reach_the_terminal(void **state)
     said_free(&s);
 }
 
+#define LLAMA "tests/fixtures/llama_tp2_pp2"
+
+static void other_dtypes_are_named_by_verify(void **state)
+{
+    (void)state;
+    expect(program("convert " LLAMA " $T/wide --to hf --dtype fp32"), 0, "");
+    expect(program("verify " LLAMA " $T/wide"), 1, "bf16 in A, fp32 in B");
+    expect(program("verify " LLAMA " $T/wide --json"), 1, "\"dtype_b\": \"fp32\"");
+    expect(program("diff " LLAMA " $T/wide"), 0, "30 equal");
+    remove_tree(below("wide"));
+}
+
+/* Neither tells its heads: 56 query rows may be 2 or 4 of them. */
+static void weights_alone_are_compared_by_their_names(void **state)
+{
+    (void)state;
+    expect(program("convert " LLAMA " $T/a.pt"), 0, "");
+    expect(program("convert " LLAMA " $T/b.pt --dtype fp16"), 0, "");
+    expect(program("verify $T/a.pt $T/a.pt"), 0, "30 equal");
+    expect(program("verify $T/a.pt $T/b.pt"), 1, "bf16 in A, fp16 in B");
+    expect(program("verify $T/a.pt " LLAMA), 0, "30 equal");
+    unlink(below("a.pt"));
+    unlink(below("b.pt"));
+}
+
+static void a_report_may_go_to_standard_output(void **state)
+{
+    (void)state;
+    static const char *const places[] = { "-", "/dev/stdout" };
+    for (size_t i = 0; i < 2; i++) {
+        struct sl_arena arena = { 0 };
+        struct said s = program("convert " LLAMA " $T/told --to hf --report %s", places[i]);
+        assert_int_equal(s.code, 0);
+        assert_int_equal(number_of(sl_value_get(json_of(s.out, &arena), "summary"), "tensors"), 30);
+        assert_int_not_equal(access(below("told/shardlens-report.json"), F_OK), 0);
+        said_free(&s);
+        sl_arena_free(&arena);
+        remove_tree(below("told"));
+    }
+    refused(program("convert " LLAMA " $T/told --to hf --report $T/nowhere/report.json"), 5, "the folder of the report is not there");
+    assert_int_not_equal(access(below("told"), F_OK), 0);
+}
+
+static int closed_pipe[2];
+static void listen_to_nobody(void)
+{
+    dup2(closed_pipe[1], 1);
+    signal(SIGPIPE, SIG_DFL);
+}
+
+static void a_finished_conversion_is_no_failure_when_nobody_listens(void **state)
+{
+    (void)state;
+    assert_int_equal(pipe(closed_pipe), 0);
+    close(closed_pipe[0]);
+    program_before = listen_to_nobody;
+    struct said s = program("convert " LLAMA " $T/silent --to hf");
+    struct said list = program("ls $T/silent");
+    program_before = NULL;
+    close(closed_pipe[1]);
+    assert_int_equal(s.code, 0);
+    assert_int_equal(list.code, 128 + SIGPIPE);      /* as other programs that list */
+    said_free(&s);
+    said_free(&list);
+    remove_tree(below("silent"));
+}
+
+static void the_last_line_of_progress_tells_the_whole(void **state)
+{
+    (void)state;
+    struct sl_arena arena = { 0 };
+    struct said s = program("convert " LLAMA " $T/counted --to hf --progress json");
+    assert_int_equal(s.code, 0);
+    char *line = strstr(s.err, "{\"phase\":\"done\"");
+    assert_non_null(line);
+    *strchr(line, '\n') = '\0';
+    const struct sl_value *v = json_of(line, &arena);
+    assert_int_equal(number_of(v, "bytes_done"), 91600);    /* 45,800 weights of two bytes */
+    assert_int_equal(number_of(v, "bytes_total"), 91600);
+    assert_int_equal(number_of(v, "tensors_done"), 30);
+    said_free(&s);
+    sl_arena_free(&arena);
+    remove_tree(below("counted"));
+}
+
+/* 2 stages of 2 virtual ones: layers are dealt out in turn. */
+static void ranks_tell_the_runs_of_layers_that_they_hold(void **state)
+{
+    (void)state;
+    expect(program("inspect tests/fixtures/minicpm_vpp2_tp1_pp2"), 0, "layers 0,2 ");
+    expect(program("inspect tests/fixtures/minicpm_vpp2_tp1_pp2"), 0, "layers 1,3 ");
+    expect(program("inspect " LLAMA), 0, "layers 0-1 ");
+    expect(program("inspect " LLAMA), 0, "dtypes     bf16 x21");    /* 7 a layer and no more: cut ones are one tensor */
+}
+
+static void an_empty_name_of_a_target_is_told_as_that(void **state)
+{
+    (void)state;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        const int out = open(below("empty-name"), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+        dup2(out, 2);
+        execl(program_path, program_path, "convert", LLAMA, "", "--to", "hf", (char *)NULL);
+        _exit(127);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    assert_int_equal(WEXITSTATUS(status), 2);
+    const int fd = open(below("empty-name"), O_RDONLY);
+    char *said = drain(fd);
+    close(fd);
+    assert_string_equal(said, "shardlens: DST: is empty: the name of a new folder or file was expected\n");
+    free(said);
+}
+
+static void be_nobody(void)
+{
+    if (setgid(65534) || setuid(65534))
+        _exit(99);
+}
+
+static void a_shard_that_may_not_be_read_is_told_apart_from_a_damaged_one(void **state)
+{
+    (void)state;
+    copy_tree(LLAMA, below("locked"));
+    chmod(program_tmp, 0755);
+    chmod(below("locked/iter_0000010/mp_rank_01_001/model_optim_rng.pt"), 0);
+    program_before = getuid() ? NULL : be_nobody;
+    struct said s = program("inspect $T/locked");
+    program_before = NULL;
+    if (s.code == 127 || s.code == 99) {
+        said_free(&s);
+        print_message("another user can't start the program here\n");
+        skip();
+    }
+    expect(s, 3, "unreadable-shard");
+    remove_tree(below("locked"));
+}
+
+static void samples_are_not_larger_than_asked_for(void **state)
+{
+    (void)state;
+    static const struct { const char *options; long long most; } sizes[] = { { "--size 2MB", 2000000 }, { "--size 5MB --family llama", 5000000 },
+                                                                           { "--size 13MB --tp 1 --pp 1", 13000000 } };
+    for (size_t i = 0; i < 3; i++) {
+        struct sl_arena arena = { 0 };
+        expect(program("demo $T/sized %s", sizes[i].options), 0, "");
+        struct said s = program("inspect $T/sized --json");
+        const int64_t bytes = number_of(json_of(s.out, &arena), "bytes");
+        assert_true(bytes > sizes[i].most / 3 && bytes <= sizes[i].most);
+        said_free(&s);
+        sl_arena_free(&arena);
+        remove_tree(below("sized"));
+    }
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
@@ -399,6 +556,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(control_characters_of_a_path_reach_no_terminal),
         cmocka_unit_test(a_batch_goes_on_past_a_failure_and_may_come_from_standard_input),
         cmocka_unit_test(a_conversion_outlives_the_reader_of_its_progress),
+        cmocka_unit_test(other_dtypes_are_named_by_verify),
+        cmocka_unit_test(weights_alone_are_compared_by_their_names),
+        cmocka_unit_test(a_report_may_go_to_standard_output),
+        cmocka_unit_test(a_finished_conversion_is_no_failure_when_nobody_listens),
+        cmocka_unit_test(the_last_line_of_progress_tells_the_whole),
+        cmocka_unit_test(ranks_tell_the_runs_of_layers_that_they_hold),
+        cmocka_unit_test(an_empty_name_of_a_target_is_told_as_that),
+        cmocka_unit_test(a_shard_that_may_not_be_read_is_told_apart_from_a_damaged_one),
+        cmocka_unit_test(samples_are_not_larger_than_asked_for),
         cmocka_unit_test(what_was_remarked_on_the_source_is_told_by_a_conversion_too),
         cmocka_unit_test(parallel_sizes_that_cannot_work_say_which_ones_can),
         cmocka_unit_test(plan_lists_every_target_with_its_pieces),
