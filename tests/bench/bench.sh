@@ -1,130 +1,159 @@
 #!/bin/sh
-# bench.sh: how long a conversion takes, beside a plain copy and a plain torch script.
+# bench.sh: how long conversions take, beside plain copies and a plain torch script.
 #
-# Makes a Megatron checkpoint (Llama, TP=2 PP=2, BENCH_SIZE = 2GB) and, RUNS (5) times in turn,
-# copies it, copies and syncs it, converts it with --verify none and --verify reread, from
-# Hugging Face back to Megatron, from TP4 PP2 to TP2 PP4, compares the two, and runs
-# tests/bench/torch_convert.py where a Python with torch is found (BENCH_PYTHON, else that of make interop, else python3).
-# Prints medians, peak memory and ratios. Times are for files in the page cache, if memory
-# holds them; nothing is asserted: a number is a fact about one machine.
+# Makes checkpoints of BENCH_SIZE (2GB) bytes: Llama TP2 PP2, the same in Hugging Face's layout, at
+# TP4 PP2 and as torch_dist, and Qwen3-MoE at TP2 EP2. RUNS (5) times in turn, it copies them with cp,
+# reads them with cat, and converts, verifies and checks them. Prints medians, peak memory, and
+# each as a ratio to what it is measured against: a copy of the same bytes, or reading them. Twice:
+# with files in the page cache, and with caches dropped before each run where that is permitted
+# (BENCH_CACHE = warm, cold or both). tests/bench/torch_convert.py is timed where a Python with torch
+# is found (BENCH_PYTHON, else that of make interop, else python3). Nothing is asserted: a number is a
+# fact about one machine.
 set -eu
 lens=${SHARDLENS:-build/shardlens}
 measure=${MEASURE:-build/tests/bench/measure}
 folder=${BENCH_DIR:-$(dirname "$lens")/bench}
 runs=${RUNS:-5}
 size=${BENCH_SIZE:-2GB}
+caches=${BENCH_CACHE:-both}
 python=${BENCH_PYTHON:-python3}
 [ -z "${BENCH_PYTHON:-}" ] && [ -x build/interop-venv/bin/python ] && python=build/interop-venv/bin/python
 
+# ---- the checkpoints ----
+
 mkdir -p "$folder"
-source=$folder/megatron
-rm -rf "$folder/times" "$folder/out"
-mkdir "$folder/times"
-if [ ! -e "$source/made-$size" ]; then
-    rm -rf "$source"
-    "$lens" demo "$source" --family llama --tp 2 --pp 2 --size "$size" >/dev/null
-    : >"$source/made-$size"
+source=$folder/megatron hf=$folder/hf tp4pp2=$folder/tp4pp2 dist=$folder/dist moe=$folder/moe
+rm -rf "$folder/out"
+if [ ! -e "$folder/made-$size" ]; then
+    rm -rf "$folder"/*
+    quiet() { "$lens" "$@" >/dev/null 2>&1; }
+    quiet demo "$source" --family llama --tp 2 --pp 2 --size "$size"
+    quiet convert "$source" "$hf" --to hf --progress none
+    quiet convert "$source" "$tp4pp2" --to megatron --tp 4 --pp 2 --progress none
+    quiet convert "$source" "$dist" --to torch_dist --dist-files 4 --progress none
+    quiet demo "$moe" --family qwen3-moe --tp 2 --pp 1 --ep 2 --size "$size"
+    : >"$folder/made-$size"
 fi
-if [ ! -e "$folder/hf/config.json" ] || [ "$source/made-$size" -nt "$folder/hf/config.json" ]; then
-    rm -rf "$folder/hf" "$folder/tp4pp2"
-    "$lens" convert "$source" "$folder/hf" --to hf --progress none >/dev/null 2>&1
-    "$lens" convert "$source" "$folder/tp4pp2" --to megatron --tp 4 --pp 2 --progress none >/dev/null 2>&1
-fi
-bytes=$(du -sb "$source" | cut -f1)
+bytes_of() { du -sb "$1" | cut -f1; }
+bytes=$(bytes_of "$source")
 free=$(df -B1 --output=avail "$folder" | tail -1)
-if [ "$free" -lt "$bytes" ]; then
-    echo "bench: $folder has $free bytes free, a run needs $bytes" >&2
+if [ "$free" -lt $((bytes * 2)) ]; then
+    echo "bench: $folder has $free bytes free, a run needs $((bytes * 2))" >&2
     exit 1
 fi
 
-# once NAME COMMAND...: one timed run; its output is removed before and after, the disk is quiet
+# ---- runs ----
+
+may_drop() { sync && echo 3 2>/dev/null >/proc/sys/vm/drop_caches; }
+warm_up() { find "$source" "$hf" "$tp4pp2" "$dist" "$moe" -type f -exec cat {} + >/dev/null; }
+
+# once NAME COMMAND...: one timed run; its output is removed before, the disk is quiet
 once() {
     name=$1
     shift
     rm -rf "$folder/out"
     sync -f "$folder"
-    "$measure" "$folder/times/$name" "$@" >"$folder/log" 2>&1 || {
+    [ "$cache" = cold ] && may_drop
+    "$measure" "$times/$name" "$@" >"$folder/log" 2>&1 || {
         echo "bench: $name failed:" >&2
         tail -5 "$folder/log" >&2
-        rm -f "$folder/times/$name"
+        rm -f "$times/$name"
         return 1
     }
 }
-
-"$lens" inspect "$source" >/dev/null
-cat "$source"/*/*/*.pt "$folder"/hf/*.safetensors "$folder"/tp4pp2/*/*/*.pt >/dev/null 2>&1 || true    # into the page cache
-have_torch=0
-"$python" -c 'import torch' 2>/dev/null && have_torch=1
-i=0
-while [ $i -lt "$runs" ]; do
+convert() { # NAME SOURCE OPTION...
+    name=$1 from=$2
+    shift 2
+    once "$name" "$lens" convert "$from" "$folder/out" --progress none "$@"
+}
+read_all() { # NAME FOLDER...
+    name=$1
+    shift
+    once "$name" find "$@" -type f -exec cat {} +
+}
+all_once() {
     once cp cp -r "$source" "$folder/out"
     once cp-sync sh -c "cp -r '$source' '$folder/out' && sync -f '$folder/out'"
-    once none "$lens" convert "$source" "$folder/out" --to hf --verify none --progress none
-    once reread "$lens" convert "$source" "$folder/out" --to hf --verify reread --progress none
-    once to-megatron "$lens" convert "$folder/hf" "$folder/out" --to megatron --tp 2 --pp 2 --verify none --progress none
-    once reshard "$lens" convert "$folder/tp4pp2" "$folder/out" --to megatron --tp 2 --pp 4 --verify none --progress none
-    once verify "$lens" verify "$source" "$folder/hf" --progress none
-    if [ $have_torch -eq 1 ]; then
-        once torch "$python" tests/bench/torch_convert.py "$source" "$folder/out" || have_torch=0
-    fi
-    i=$((i + 1))
-done
-i=0
-while [ $i -lt 11 ]; do
+    once cp-read sh -c "cp -r '$source' '$folder/out' && sync -f '$folder/out' && find '$folder/out' -type f -exec cat {} + >/dev/null"
+    once cp-moe cp -r "$moe" "$folder/out"
+    read_all cat "$source"
+    read_all cat-both "$source" "$hf"
+    convert none "$source" --to hf --verify none
+    convert reread "$source" --to hf --verify reread
+    convert to-megatron "$hf" --to megatron --tp 2 --pp 2 --verify none
+    convert reshard "$tp4pp2" --to megatron --tp 2 --pp 4 --verify none
+    convert from-dist "$dist" --to hf --verify none
+    convert to-dist "$hf" --to torch_dist --dist-files 4 --verify none
+    convert moe "$moe" --to hf --verify none
+    convert threads-1 "$source" --to hf --verify none --threads 1
+    once verify "$lens" verify "$source" "$hf" --progress none
+    once check "$lens" check "$source" --deep --progress none
     once inspect "$lens" inspect "$source"
-    i=$((i + 1))
-done
+}
 
-# are the two conversions the same? (the script's files are there after the last run)
-if [ $have_torch -eq 1 ]; then
-    once torch-last "$python" tests/bench/torch_convert.py "$source" "$folder/out" && {
-        rm -f "$folder/times/torch-last"
-        rm -rf "$folder/out2"
-        "$lens" convert "$source" "$folder/out2" --to hf --verify none --progress none >/dev/null
-        if "$lens" verify "$folder/out" "$folder/out2" --progress none >/dev/null; then
-            same="the torch script and shardlens wrote equal weights"
-        else
-            same="THE TORCH SCRIPT AND SHARDLENS WROTE DIFFERENT WEIGHTS"
-        fi
-        rm -rf "$folder/out2"
-    }
-fi
-rm -rf "$folder/out"
+# ---- the table ----
 
 median() { sort -n "$1" | awk -v column="$2" '{ v[NR] = $column } END { print v[int((NR + 1) / 2)] }'; }
 peak() { awk '$4 > m { m = $4 } END { print m }' "$1"; }
-base=$(median "$folder/times/cp" 1)
-base_sync=$(median "$folder/times/cp-sync" 1)
-echo
-echo "checkpoint: $bytes bytes, Llama TP=2 PP=2 bf16; $runs runs, medians; $(nproc) processors, $(uname -sr)"
-echo "folder: $(df --output=fstype "$folder" | tail -1), $(awk '/MemTotal/ { printf "%.1f GB", $2 * 1024 / 1e9 }' /proc/meminfo) of memory"
-echo
-printf '%-30s %9s %9s %9s %8s %9s %10s\n' what seconds fastest slowest GB/s "peak MB" "x cp (+sync)"
-row() { # NAME TITLE
-    [ -s "$folder/times/$1" ] || return 0
-    m=$(median "$folder/times/$1" 1)
-    low=$(sort -n "$folder/times/$1" | head -1 | cut -d' ' -f1)
-    high=$(sort -n "$folder/times/$1" | tail -1 | cut -d' ' -f1)
-    awk -v t="$2" -v m="$m" -v l="$low" -v h="$high" -v b="$bytes" -v p="$(peak "$folder/times/$1")" \
-        -v c="$base" -v s="$base_sync" -v n="$1" 'BEGIN {
-        printf "%-30s %9.3f %9.3f %9.3f", t, m, l, h
-        if (n == "inspect") printf " %8s %9.1f\n", "", p / 1e6
-        else printf " %8.2f %9.1f %5.2f (%.2f)\n", b / m / 1e9, p / 1e6, m / c, m / s }'
+row() { # NAME TITLE [AGAINST [AGAINST]]
+    [ -s "$times/$1" ] || return 0
+    against=
+    for base in ${3:-} ${4:-}; do
+        against="$against $(awk -v a="$(median "$times/$1" 1)" -v b="$(median "$times/$base" 1)" 'BEGIN { printf "%.2f", a / b }') x $base"
+    done
+    awk -v t="$2" -v m="$(median "$times/$1" 1)" -v l="$(sort -n "$times/$1" | head -1 | cut -d' ' -f1)" \
+        -v h="$(sort -n "$times/$1" | tail -1 | cut -d' ' -f1)" -v p="$(peak "$times/$1")" -v a="$against" \
+        'BEGIN { printf "%-34s %9.3f %9.3f %9.3f %9.1f  %s\n", t, m, l, h, p / 1e6, a }'
 }
-row cp "cp -r"
-row cp-sync "cp -r, then sync"
-row none "convert --verify none"
-row reread "convert --verify reread"
-row to-megatron "HF -> Megatron TP2 PP2"
-row reshard "TP4 PP2 -> TP2 PP4"
-row verify "verify Megatron against HF"
-row torch "torch_convert.py"
-row inspect "inspect"
-if [ $have_torch -eq 1 ] && [ -s "$folder/times/torch" ]; then
-    awk -v a="$(median "$folder/times/torch" 1)" -v b="$(median "$folder/times/none" 1)" \
-        'BEGIN { printf "\nthe torch script takes %.1f times as long as convert --verify none\n", a / b }'
-    echo "${same:-}"
-else
+table() {
     echo
-    echo "no torch for $python: the script was not timed (BENCH_PYTHON names another Python)"
-fi
+    echo "$cache caches, $runs runs"
+    printf '%-34s %9s %9s %9s %9s  %s\n' what median fastest slowest "peak MB" " against"
+    row cp "cp -r"
+    row cp-sync "cp -r, sync"
+    row cp-read "cp -r, sync, read the copy"
+    row cat "read Megatron"
+    row cat-both "read Megatron and HF"
+    row none "Megatron -> HF, verify none" cp cp-sync
+    row threads-1 "the same with one worker" cp cp-sync
+    row reread "Megatron -> HF, verify reread" cp-read
+    row to-megatron "HF -> Megatron TP2 PP2" cp cp-sync
+    row reshard "TP4 PP2 -> TP2 PP4" cp cp-sync
+    row from-dist "torch_dist -> HF" cp cp-sync
+    row to-dist "HF -> torch_dist" cp cp-sync
+    row cp-moe "cp -r of the MoE"
+    row moe "MoE TP2 EP2 -> HF" cp-moe
+    row verify "verify Megatron HF" cat-both
+    row check "check --deep" cat
+    row torch "torch_convert.py" none
+    row inspect "inspect"
+}
+
+have_torch=0
+"$python" -c 'import torch' 2>/dev/null && have_torch=1
+echo "checkpoint: $bytes bytes, Llama TP2 PP2 bf16; MoE: $(bytes_of "$moe") bytes; $(nproc) processors, $(uname -sr)"
+echo "folder: $(df --output=fstype "$folder" | tail -1), $(awk '/MemTotal/ { printf "%.1f GB", $2 * 1024 / 1e9 }' /proc/meminfo) of memory"
+for cache in warm cold; do
+    [ "$caches" = both ] || [ "$caches" = $cache ] || continue
+    if [ $cache = cold ] && ! (may_drop) 2>/dev/null; then
+        echo "caches can't be dropped here: no cold runs"
+        continue
+    fi
+    times=$folder/times-$cache
+    rm -rf "$times" && mkdir "$times"
+    [ $cache = warm ] && warm_up
+    i=0
+    while [ $i -lt "$runs" ]; do
+        all_once
+        i=$((i + 1))
+    done
+    if [ $have_torch -eq 1 ] && [ $cache = warm ]; then
+        once torch "$python" tests/bench/torch_convert.py "$source" "$folder/out" || have_torch=0
+        "$lens" verify "$folder/out" "$hf" --progress none >/dev/null && same="the torch script and shardlens wrote equal weights" ||
+            same="THE TORCH SCRIPT AND SHARDLENS WROTE DIFFERENT WEIGHTS"
+    fi
+    table
+    [ $cache = warm ] && [ -n "${same:-}" ] && echo "$same"
+done
+rm -rf "$folder/out"
+[ $have_torch -eq 1 ] || echo "no torch for $python: the script was not timed (BENCH_PYTHON names another Python)"
