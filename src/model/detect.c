@@ -147,6 +147,61 @@ static const struct sl_value *list_of(struct sl_arena *arena, const int64_t *num
     return list;
 }
 
+/* What args or config.json say of which layers have experts, in three spellings; step is decoder_sparse_step, which goes
+ * with a list of dense layers (transformers models/qwen3_moe/modeling_qwen3_moe.py). */
+struct said_experts { const struct sl_value *freq, *dense; int64_t first, step; bool has_first; };
+
+static bool list_has(const struct sl_value *list, int64_t number)
+{
+    int64_t n;
+    for (size_t i = 0; i < list->len; i++)
+        if (sl_value_int(list->items[i], &n) && n == number)
+            return true;
+    return false;
+}
+
+/* False: nothing, or nothing that is understood. */
+static bool said_experts_in(const struct said_experts *s, int64_t layer, bool *moe)
+{
+    int64_t n;
+    if (s->freq && s->freq->kind == SL_VALUE_LIST && (uint64_t)layer < s->freq->len && sl_value_int(s->freq->items[layer], &n))
+        return *moe = n != 0, true;
+    if (s->freq && s->freq->kind != SL_VALUE_LIST && sl_value_int(s->freq, &n) && n > 0)
+        return *moe = layer % n == 0, true;
+    if (s->has_first)
+        return *moe = layer >= s->first, true;
+    if (s->dense && s->dense->kind == SL_VALUE_LIST && s->step > 0)
+        return *moe = !list_has(s->dense, layer) && (layer + 1) % s->step == 0, true;
+    return false;
+}
+
+/* Args or config.json that place the experts elsewhere are of another model, or were edited; tensors are believed. */
+static void compare_dense_layers(struct sl_detector *d, const int64_t *has_experts, int64_t layers)
+{
+    struct said_experts s = {sl_said(d, "moe_layer_freq", SL_BY_ARGS), sl_said(d, "mlp_only_layers", SL_BY_ARGS), 0, 1, false};
+    const char *from = sl_said_from(d, SL_BY_ARGS), *key = s.freq ? "moe_layer_freq" : "first_k_dense_replace";
+    int64_t first = -1, count = 0;
+    bool moe = false;
+    (void)sl_value_int(sl_value_get(d->c->hf_config, "decoder_sparse_step"), &s.step);
+    s.has_first = sl_said_int(d, "first_k_dense_replace", SL_BY_ARGS, &s.first);
+    key = s.freq || s.has_first ? key : "mlp_only_layers";
+    for (int32_t pp = 0; pp < d->seen.pp; pp++)
+        if (!d->seen.stage_read[pp])
+            return;
+    if (s.freq && s.freq->kind == SL_VALUE_LIST && s.freq->len != (uint64_t)layers)
+        sl_problem_add(&d->m->problems, "config-contradiction", from, NULL,
+                       "moe_layer_freq of %s has %zu entries, the model %lld layers; which layers have experts is taken from the tensors",
+                       from, s.freq->len, (long long)layers);
+    for (int64_t i = 0; i < layers; i++)
+        if (said_experts_in(&s, i, &moe) && moe != (has_experts[i] != 0))
+            first = count++ ? first : i;
+    if (count && (!s.freq || s.freq->kind != SL_VALUE_LIST || s.freq->len == (uint64_t)layers))
+        sl_problem_add(&d->m->problems, "config-contradiction", from, NULL,
+                       "%s of %s says layer %lld has %s, its tensors are %s%s; the tensors are believed", key, from, (long long)first,
+                       has_experts[first] ? "no experts" : "experts", has_experts[first] ? "experts" : "those of a dense MLP",
+                       count > 1 ? " (and so in other layers)" : "");
+}
+
 /* The layers that are dense among those with experts, as both sides write it: mlp_only_layers lists them,
  * moe_layer_freq is 1 or a list with a one for each layer that has experts
  * (Megatron-LM megatron/core/models/gpt/gpt_layer_specs.py, get_gpt_decoder_layer_specs). */
@@ -166,6 +221,7 @@ static int say_dense_layers(struct sl_detector *d)
     for (int64_t i = 0; i < layers; i++)
         if (!freq[i])
             dense[count++] = i;
+    compare_dense_layers(d, freq, layers);
     int code = sl_say(d, "mlp_only_layers", SL_BY_TENSORS, list_of(arena, dense, count));
     if (!code && (!count || dense[count - 1] == (int64_t)count - 1))        /* the first layers and no others */
         code = sl_say_int(d, "first_k_dense_replace", SL_BY_TENSORS, (int64_t)count);

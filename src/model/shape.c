@@ -94,7 +94,13 @@ static int solve_mtp(struct sl_detector *d)
     d->m->mtp_layers = d->seen.mtp_end > d->seen.mtp_first ? count : 0;
     if (d->m->mtp_layers && d->seen.dialect == SL_DIALECT_HF && d->seen.layers[0] >= (uint32_t)count)
         d->seen.layers[0] -= (uint32_t)count;
-    return sl_say_int(d, "mtp_num_layers", SL_BY_TENSORS, d->m->mtp_layers);
+    int64_t said = 0;
+    const bool told = sl_said_int(d, "mtp_num_layers", SL_BY_ARGS, &said) && said != d->m->mtp_layers;
+    if (told && d->seen.dialect == SL_DIALECT_MEGATRON && d->seen.stage_read[d->seen.pp - 1])
+        sl_problem_add(&d->m->problems, "config-contradiction", sl_said_from(d, SL_BY_ARGS), NULL,
+                       "args say mtp_num_layers is %lld, the tensors have %d layers that predict further tokens", (long long)said,
+                       d->m->mtp_layers);
+    return told || d->m->mtp_layers ? sl_say_int(d, "mtp_num_layers", SL_BY_TENSORS, d->m->mtp_layers) : SL_OK;
 }
 
 static int solve_layers(struct sl_detector *d)

@@ -484,6 +484,86 @@ TEST(experts_are_counted_and_a_vocabulary_of_minicpm_is_no_mixtral)
     made_free(c);
 }
 
+/* DeepSeek-V3 in small: the first of four layers dense; 24 rows of queries are 4 heads of 2 + 4. */
+static struct made_shape latent_shape(void)
+{
+    struct made_shape s = plain;
+    s.moe = true, s.experts = 8, s.dense = 1, s.dense_ffn = 48, s.shared = 32, s.expert_bias = true;
+    s.heads = 4, s.q_lora = 12, s.kv_lora = 10, s.nope = 2, s.rope = 4, s.v = 6;
+    return s;
+}
+
+TEST(args_that_place_the_experts_elsewhere_are_contradicted_by_the_tensors)
+{
+    static const struct { const char *arg, *says; } cases[] = {
+        { "moe_layer_freq=1", "moe_layer_freq of args says layer 0 has experts, its tensors are those of a dense MLP; the tensors are believed" },
+        { "moe_layer_freq=[1, 0, 1, 1]", "layer 0 has experts, its tensors are those of a dense MLP (and so in other layers)" },
+        { "moe_layer_freq=[0, 1, 0, 1]", "layer 2 has no experts, its tensors are experts" },
+        { "moe_layer_freq=[0, 1, 1]", "moe_layer_freq of args has 3 entries, the model 4 layers" },
+        { "moe_layer_freq=[0, 1, 1, 1]", NULL },
+        { "moe_router_topk=2", NULL } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sl_ckpt *c = made(latent_shape());
+        c->args = made_args(c, "num_experts=8", cases[i].arg, NULL);
+        struct sl_model *m = detect(c, NULL);
+        assert_string_equal(m->family->name, "deepseek-v3");
+        assert_int_equal(m->moe->layer_count, 3);
+        assert_int_equal(number(m, "first_k_dense_replace"), 1);
+        if (cases[i].says ? !has_problem(m, "config-contradiction", cases[i].says) : has_problem(m, "config-contradiction", NULL))
+            fail_msg("%s", cases[i].arg);
+        sl_model_free(m);
+        made_free(c);
+    }
+}
+
+TEST(args_with_layers_for_further_tokens_that_are_not_there_are_contradicted)
+{
+    struct sl_ckpt *c = made(latent_shape());
+    c->args = made_args(c, "num_experts=8", "mtp_num_layers=1", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_true(has_problem(m, "config-contradiction",
+                            "args say mtp_num_layers is 1, the tensors have 0 layers that predict further tokens"));
+    assert_int_equal(number(m, "mtp_num_layers"), 0);
+    sl_model_free(m);
+    made_free(c);
+}
+
+/* Down projections cut over ranks (the local spelling) have other rows; heads and sizes are the same. */
+TEST(heads_of_latent_attention_follow_from_shapes_whole_or_cut)
+{
+    for (int32_t tp = 1; tp <= 2; tp++)
+        for (int cut = 0; cut < tp; cut++) {
+            struct made_shape s = latent_shape();
+            s.tp = tp;
+            struct sl_ckpt *c = made(s);
+            for (size_t i = 0; cut && i < c->tensor_count; i++)
+                if (strstr(c->tensors[i].name, "_down_proj.weight"))
+                    *(int64_t *)(uintptr_t)c->tensors[i].shape /= tp;
+            struct sl_model *m = detect(c, NULL);
+            assert_int_equal(number(m, "num_attention_heads"), 4);
+            assert_int_equal(number(m, "qk_head_dim"), 2);
+            assert_int_equal(number(m, "qk_pos_emb_head_dim"), 4);
+            assert_int_equal(number(m, "v_head_dim"), 6);
+            assert_int_equal(number(m, "q_lora_rank"), 12);
+            assert_int_equal(number(m, "kv_lora_rank"), 10);
+            assert_false(has_problem(m, "config-contradiction", NULL));
+            sl_model_free(m);
+            made_free(c);
+        }
+}
+
+TEST(args_of_other_ranks_and_heads_are_contradicted)
+{
+    struct sl_ckpt *c = made(latent_shape());
+    c->args = made_args(c, "multi_latent_attention=True", "num_experts=8", "kv_lora_rank=16", "num_attention_heads=8", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_true(has_problem(m, "config-contradiction", "kv_lora_rank is 16"));
+    assert_true(has_problem(m, "config-contradiction", "num_attention_heads is 8"));
+    assert_int_equal(number(m, "kv_lora_rank"), 10);
+    sl_model_free(m);
+    made_free(c);
+}
+
 TEST(norms_on_q_and_k_give_the_head_size)
 {
     struct made_shape s = plain;
@@ -659,6 +739,10 @@ int main(void)
         ROW(what_no_rule_may_touch_is_of_no_family),
         ROW(norms_around_zero_are_gemmas_unless_args_say_otherwise),
         ROW(experts_are_counted_and_a_vocabulary_of_minicpm_is_no_mixtral),
+        ROW(args_that_place_the_experts_elsewhere_are_contradicted_by_the_tensors),
+        ROW(args_with_layers_for_further_tokens_that_are_not_there_are_contradicted),
+        ROW(heads_of_latent_attention_follow_from_shapes_whole_or_cut),
+        ROW(args_of_other_ranks_and_heads_are_contradicted),
         ROW(norms_on_q_and_k_give_the_head_size),
         ROW(a_missing_stage_is_counted_from_args),
         ROW(global_layer_numbers_of_a_fork_are_understood),
