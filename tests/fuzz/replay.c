@@ -9,7 +9,7 @@
 #include "base/pool.h"
 #include "base/text.h"
 
-#define SEEDS_MAX 512
+#define SEEDS_MAX 1024
 #define SEED_BYTES_MAX ((size_t)1 << 20)
 
 static struct { uint8_t *data; size_t size; } seeds[SEEDS_MAX];
