@@ -43,6 +43,8 @@ struct sl_ckpt {
     const struct sl_value *hf_config;    /* config.json of an HF folder, NULL */
     const struct sl_value *hf_generation;/* generation_config.json, NULL */
     const struct sl_value *hf_index;     /* *.index.json, NULL */
+    const struct sl_value *integrity;    /* DICT file name -> SHA-256 in hexadecimal, as integrity.json
+                                            of Megatron-core has it; NULL */
     int64_t iteration;                   /* -1 unknown */
     bool release;
     double checkpoint_version;           /* -1 unknown */
@@ -71,6 +73,9 @@ int sl_ckpt_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, voi
 /* Elements [first, first + count) in row-major order into buf, following strides. */
 int sl_ckpt_read_elements(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t first,
                           uint64_t count, void *buf, struct sl_error *err);
+/* Looks into the item of a tensor of a distributed checkpoint, without reading its values:
+ * SL_INPUT when it is not what .metadata says. Of other containers nothing is left to look at. */
+int sl_ckpt_look(struct sl_ckpt *c, const struct sl_tensor *t, struct sl_error *err);
 /* The bytes of its file that hold t: [*begin, *end). Of an item that can't be looked up, or does
  * not hold its elements one after the other, all of it. */
 void sl_ckpt_place(struct sl_ckpt *c, const struct sl_tensor *t, uint64_t *begin, uint64_t *end);

@@ -10,8 +10,10 @@
 #include "checkpoint/ckptread.h"
 
 #include "base/error.h"
+#include "base/json.h"
 #include "base/map.h"
 #include "base/pool.h"
+#include "base/value.h"
 
 #include <string.h>
 
@@ -181,6 +183,25 @@ static void tell_state(struct dist *d)
                        (unsigned long long)count, sl_text_bytes(total, bytes, sizeof bytes));
 }
 
+/* {"algorithm": "sha256", "files": {name: hex}}, from Megatron-core 0.18 on. */
+static void read_integrity(struct dist *d)
+{
+    struct sl_ckpt *c = d->c;
+    const struct sl_value *json = NULL;
+    struct sl_error why = { 0 };
+    const char *path = ckpt_join(&c->arena, c->folder, "integrity.json");
+    if (!path || !sl_path_exists(path))
+        return;
+    const int code = sl_json_load(path, SL_LIMIT_JSON_BYTES, &c->arena, &json, &why);
+    const char *algorithm = code ? NULL : sl_value_str(sl_value_get(json, "algorithm"));
+    const struct sl_value *files = code ? NULL : sl_value_get(json, "files");
+    if (code || !algorithm || strcmp(algorithm, "sha256") || !files || files->kind != SL_VALUE_DICT)
+        sl_problem_add(&c->problems, "config-damaged", "integrity.json", NULL, "%s",
+                       code ? why.message : "it is no {\"algorithm\": \"sha256\", \"files\": {..}}");
+    else
+        c->integrity = files;
+}
+
 int ckpt_open_dist(struct sl_ckpt *c, const struct found *found, struct sl_error *err)
 {
     struct dist *d = SL_ARENA_NEW(&c->arena, struct dist, 1);
@@ -213,5 +234,6 @@ int ckpt_open_dist(struct sl_ckpt *c, const struct found *found, struct sl_error
                        zarr ? "it has no folder with a .zarray" : "its .metadata names no tensor");
     tell_globals(d);
     tell_state(d);
+    read_integrity(d);
     return SL_OK;
 }

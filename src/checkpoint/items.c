@@ -126,3 +126,9 @@ int ckpt_item_find(struct sl_ckpt *c, const struct sl_tensor *t, const struct ck
         return SL_OK;
     return look_up(c, item, err);
 }
+
+int sl_ckpt_look(struct sl_ckpt *c, const struct sl_tensor *t, struct sl_error *err)
+{
+    const struct ckpt_item *item;
+    return ckpt_item_find(c, t, &item, err);
+}

@@ -82,6 +82,9 @@ const struct sl_problem_code sl_problem_table[] = {
     { "crc", "The bytes of a record do not match its checksum",
       "Something changed the data after it was written: a bad disk, memory or copy.",
       "Copy the file again from its source. The tensors named are not to be trusted.", E },
+    { "integrity", "A file is not what integrity.json says",
+      "Its SHA-256 is not the one that Megatron wrote when it saved the file, or the file is gone.",
+      "Copy the file again from its source. What is in it is not to be trusted.", E },
     { "crc-missing", "The file has no checksums",
       "It was written with torch.serialization.set_crc32_options(False), or by a tool that leaves them out: damage in its "
       "data can't be found by check.",

@@ -5,6 +5,7 @@
  * Nothing reads as sound that was not read: the verdict says how much was.
  */
 #include "run/compare.h"
+#include "run/integrity.h"
 #include "run/judge.h"
 
 #include "base/dtype.h"
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BAD_ITEMS 50                     /* one broken file may hold thousands */
 #define DRIFT 1e-2                       /* replicas further apart than this are of different saves */
 
 struct check {
@@ -28,6 +30,7 @@ struct check {
     uint32_t *tensors; size_t tensor_count;      /* weights with data */
     struct replica *replicas; size_t replica_count;
     atomic_uint_least64_t compared, different, checked;
+    atomic_uint_least64_t bad_items;             /* told up to BAD_ITEMS */
 };
 /* Two slices of one param that hold the same box. */
 struct replica { uint32_t first, other; };
@@ -174,6 +177,35 @@ static int check_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struc
     return code;
 }
 
+/* Without the values: is the item of a chunk what .metadata says? */
+static int check_item(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct check *v = r->job;
+    const struct sl_tensor *t = &v->c->tensors[v->tensors[i]];
+    (void)w;
+    int code = sl_run_step(r, err);
+    if (!code)
+        code = sl_ckpt_look(v->c, t, err);
+    if (code != SL_INPUT)
+        return code;
+    if (v->c->files[t->file].size && atomic_fetch_add(&v->bad_items, 1) < BAD_ITEMS)      /* 0: told already */
+        tell_unreadable(v, t, err ? err->message : "can't be read");
+    return SL_OK;
+}
+
+static void tell_more_items(struct check *v)
+{
+    const uint64_t bad = atomic_load(&v->bad_items);
+    if (bad > BAD_ITEMS)
+        sl_problem_add(v->problems, "unreadable-tensor", "", NULL, "%llu more chunks can't be read", (unsigned long long)(bad - BAD_ITEMS));
+}
+
+static int check_file(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+{
+    struct check *v = r->job;
+    return integrity_check(r, w, v->c, i, &v->judge.lock, v->problems, err);
+}
+
 static int check_padding(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
 {
     struct check *v = r->job;
@@ -298,7 +330,9 @@ static void count_files(struct sl_run *r, const struct check *v)
 {
     struct sl_check_result *c = &r->check;
     if (!v->c->rank_count) {
-        c->files_total = c->files_checked = v->c->file_count;
+        c->files_total = v->c->file_count;
+        for (size_t i = 0; i < v->c->file_count; i++)
+            c->files_checked += v->c->files[i].size > 0;      /* 0: it could not be opened */
         return;
     }
     c->files_total = v->c->rank_count;
@@ -366,6 +400,13 @@ static int body(struct sl_run *r, struct sl_error *err)
         code = read_all(r, v, err);
     if (v->deep && !code)
         code = judge_together(&v->judge, err);
+    if (v->deep && !code && v->c->integrity) {
+        sl_run_phase(r, SL_PHASE_VERIFY, integrity_bytes(v->c), v->c->integrity->len);
+        code = sl_run_each(r, v->c->integrity->len, check_file, err);
+    }
+    if (!v->deep)
+        code = sl_run_each(r, v->tensor_count, check_item, err);
+    tell_more_items(v);
     if (!code)
         judge_unchanged(&v->judge);
     sl_run_sum_up(r, v->tensor_count, r->check.bytes_total);
