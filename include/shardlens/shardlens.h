@@ -458,6 +458,21 @@ struct sl_model_row {
 };
 size_t sl_model_row_count(void);
 const struct sl_model_row *sl_model_row(size_t index);
+/* Reads the built-in families and the user's. SL_USAGE names file, row and what is wrong; the rows below are
+ * empty then. */
+int sl_families_read(struct sl_error *err);
+/* Is a family file whole? Everything wrong with it is a finding; `layouts` were proved against each other. */
+struct sl_family_problem { enum sl_severity severity; long line; const char *place, *message; };   /* line 0: unknown */
+struct sl_family_check {
+    const char *family, *title;          /* NULL when it could not be read so far */
+    bool abstract;                       /* only a parent: it is read and not tried */
+    size_t params, hf_rows, megatron_rows, layouts;
+    const struct sl_family_problem *problems; size_t problem_count;
+    bool sound;                          /* no problem is an error */
+};
+/* *out is to be freed, and is NULL on failure: a file that can't be opened, memory that is out. */
+int sl_family_check(const char *file, struct sl_family_check **out, struct sl_error *err);
+void sl_family_check_free(struct sl_family_check *check);
 struct sl_family_row { const char *name, *title, *hf_arch, *model_type, *source; size_t rules; };
 size_t sl_family_row_count(void);
 const struct sl_family_row *sl_family_row(size_t index);

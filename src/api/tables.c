@@ -1,8 +1,10 @@
 /* tables.c: names, families, models and problem codes, as the public API gives
  * them out. */
 #include "api/handle.h"
+#include "plan/familycheck.h"
 
 #include "base/dtype.h"
+#include "base/error.h"
 #include "base/text.h"
 
 #include <stdlib.h>
@@ -136,6 +138,53 @@ size_t sl_family_row_count(void)
 const struct sl_family_row *sl_family_row(size_t index)
 {
     return index < sl_family_row_count() ? &families.rows[index] : NULL;
+}
+
+int sl_families_read(struct sl_error *err)
+{
+    struct sl_families f = { 0 };
+    const int code = sl_families_load(NULL, &f, err);
+    if (!code)
+        sl_families_free(&f);
+    return code;
+}
+
+struct checked { struct sl_family_check check; struct sl_family_verdict verdict; };
+
+int sl_family_check(const char *file, struct sl_family_check **out, struct sl_error *err)
+{
+    struct checked *c = calloc(1, sizeof *c);
+    *out = NULL;
+    if (!c)
+        return sl_fail_memory(err, sizeof *c);
+    const struct sl_family_verdict *v = &c->verdict;
+    int code = sl_family_try(file, &c->verdict, err);
+    struct sl_family_problem *problems = code ? NULL : SL_ARENA_NEW(&c->verdict.arena, struct sl_family_problem, v->count);
+    if (!code && !problems)
+        code = sl_fail_memory(err, v->count * sizeof *problems);
+    if (code) {
+        sl_family_check_free(&c->check);
+        return code;
+    }
+    c->check = (struct sl_family_check){ .family = v->family, .title = v->title, .abstract = v->abstract, .params = v->params,
+        .hf_rows = v->rules[SL_DIALECT_HF], .megatron_rows = v->rules[SL_DIALECT_MEGATRON], .layouts = v->layouts,
+        .problems = problems, .problem_count = v->count, .sound = true };
+    for (size_t i = 0; i < v->count; i++) {
+        const struct sl_family_finding *f = &v->findings[i];
+        problems[i] = (struct sl_family_problem){ f->severity, f->line, f->place, f->message };
+        c->check.sound &= f->severity != SL_ERROR;
+    }
+    *out = &c->check;
+    return SL_OK;
+}
+
+void sl_family_check_free(struct sl_family_check *check)
+{
+    struct checked *c = (struct checked *)(void *)check;     /* its first member */
+    if (!c)
+        return;
+    sl_family_verdict_free(&c->verdict);
+    free(c);
 }
 
 /* ---- problems -------------------------------------------------------------------------- */

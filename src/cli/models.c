@@ -114,10 +114,78 @@ static void models_json(struct sl_buf *b, const char *name)
     sl_buf_char(b, '\n');
 }
 
+/* ---- --check ------------------------------------------------------------------------ */
+
+static void check_text(struct sl_buf *b, const char *file, const struct sl_family_check *c)
+{
+    for (size_t i = 0; i < c->problem_count; i++) {
+        const struct sl_family_problem *p = &c->problems[i];
+        sl_buf_printable(b, file, strlen(file));
+        if (p->line)
+            sl_buf_printf(b, ":%ld", p->line);
+        sl_buf_printf(b, ": %s: %s: %s\n", sl_severity_name(p->severity), p->place, p->message);
+    }
+    if (!c->sound || !c->family) {
+        sl_buf_str(b, "! wrong\n");
+        return;
+    }
+    sl_buf_printf(b, "= %s (%s)", c->family, c->title ? c->title : c->family);
+    if (c->abstract)
+        sl_buf_str(b, ": a parent of others, read and not tried\n");
+    else
+        sl_buf_printf(b, ": %zu params; %zu Hugging Face and %zu Megatron rows; %zu layouts hold every element once\n", c->params, c->hf_rows,
+                      c->megatron_rows, c->layouts);
+}
+
+static void check_json(struct sl_buf *b, const char *file, const struct sl_family_check *c)
+{
+    struct sl_json j;
+    sl_json_begin(&j, b, 2);
+    sl_json_object(&j);
+    sl_json_kstr(&j, "file", file);
+    sl_json_kstr(&j, "family", c->family);
+    sl_json_kbool(&j, "sound", c->sound);
+    sl_json_kint(&j, "layouts", (int64_t)c->layouts);
+    sl_json_key(&j, "problems");
+    sl_json_array(&j);
+    for (size_t i = 0; i < c->problem_count; i++) {
+        sl_json_object(&j);
+        sl_json_kstr(&j, "severity", sl_severity_name(c->problems[i].severity));
+        kint_known(&j, "line", c->problems[i].line);
+        sl_json_kstr(&j, "place", c->problems[i].place);
+        sl_json_kstr(&j, "message", c->problems[i].message);
+        sl_json_object_end(&j);
+    }
+    sl_json_array_end(&j);
+    sl_json_object_end(&j);
+    sl_buf_char(b, '\n');
+}
+
+static int check_file(const struct values *v)
+{
+    const char *file = v->text[OPT_CHECK];
+    struct sl_family_check *c;
+    struct sl_buf out = { 0 };
+    struct sl_error err = { 0 };
+    int code = sl_family_check(file, &c, &err);
+    if (code)
+        return report_error(&err);
+    (v->given[OPT_JSON] ? check_json : check_text)(&out, file, c);
+    const bool sound = c->sound;
+    sl_family_check_free(c);
+    code = out_flush(&out);
+    return code ? code : sound ? SL_OK : SL_NO;
+}
+
 int command_models(const struct values *v)
 {
     const char *name = v->arg_count ? v->args[0] : NULL;
+    struct sl_error unread = { 0 };
     bool found = !name;
+    if (v->given[OPT_CHECK])
+        return check_file(v);
+    if (sl_families_read(&unread))
+        return report_error(&unread);
     for (size_t i = 0; i < sl_model_row_count(); i++)
         found |= wanted(sl_model_row(i), name);
     if (!found) {

@@ -215,3 +215,42 @@ const char *sl_setting_nearest(const char *name)
     }
     return best;
 }
+
+/* ---- is there such a name? ------------------------------------------------ */
+
+/* Flags that no table of facts.json raises. */
+static const char *const counted_flags[] = { "tied", "gqa", "gated", "pp", "own_head_dim", "moe_layer", "mtp_layer", "dense_layers",
+    "full_qk_norm", "mtp", "mtp_moe", "qkv_v0", "qkv_v1", "te", "local", "moe", "block_ffn", "mla", "q_lora" };
+
+static bool in_words(const char *words, const char *flag, size_t len)
+{
+    for (const char *p = words; *(p += strspn(p, " ")); p += strcspn(p, " "))
+        if (strcspn(p, " ") == len && !memcmp(p, flag, len))
+            return true;
+    return false;
+}
+
+bool sl_flag_known(const char *flag, size_t len)
+{
+    const struct sl_facts *facts = sl_facts();
+    for (size_t i = 0; i < sizeof counted_flags / sizeof *counted_flags; i++)
+        if (in_words(counted_flags[i], flag, len))
+            return true;
+    for (size_t i = 0; i < facts->name_count; i++)
+        if (in_words(facts->names[i].flag, flag, len))
+            return true;
+    for (size_t i = 0; i < facts->flag_count; i++)
+        if (in_words(facts->flags[i].flag, flag, len))
+            return true;
+    return false;
+}
+
+bool sl_setting_known(const char *name, const char **near)
+{
+    bool invert;
+    *near = NULL;
+    if (sl_setting_rule_find(name, &invert))
+        return true;
+    *near = sl_setting_nearest(name);
+    return false;
+}

@@ -60,6 +60,10 @@ int sl_model_detect(struct sl_ckpt *c, const struct sl_families *families,
                     struct sl_error *err);
 void sl_model_free(struct sl_model *m);
 
+/* Is there such a flag, or setting, at all? *near: the name of a setting nearest to a mistyped one, or NULL. */
+bool sl_flag_known(const char *flag, size_t len);
+bool sl_setting_known(const char *name, const char **near);
+
 const struct sl_setting *sl_model_get(const struct sl_model *m, const char *key);
 bool sl_model_int(const struct sl_model *m, const char *key, int64_t *out);
 bool sl_model_flag(const struct sl_model *m, const char *flag);

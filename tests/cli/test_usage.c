@@ -136,6 +136,16 @@ static void every_preset_of_the_issue_is_listed(void **state)
     }
     said_free(&s);
     refused("models no-such-model", 2, "no such model or family");
+    s = program("models --check src/model/families/gemma2.json");
+    assert_int_equal(s.code, 0);
+    assert_non_null(strstr(s.out, "= gemma2 (Gemma 2)"));
+    said_free(&s);
+    s = program("models --check src/model/facts.json");      /* JSON, and no family */
+    assert_int_equal(s.code, 1);
+    assert_non_null(strstr(s.out, "src/model/facts.json: error: "));
+    assert_non_null(strstr(s.out, "! wrong"));
+    said_free(&s);
+    refused("models --check no-such-file.json", 3, "no-such-file.json");
 }
 
 int main(int argc, char **argv)

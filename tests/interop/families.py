@@ -9,6 +9,7 @@ src/megatron/bridge/models/{gemma,glm,gpt_oss,olmoe}; InternLM2's modeling_inter
 Baichuan-7B's modeling_baichuan.py (W_pack.unflatten(-1, (3, hidden))); thunlp/BlockFFN pretrain/bmt_to_hf/modeling_minicpm.py."""
 import json
 import os
+import re
 import shutil
 
 import torch
@@ -51,6 +52,8 @@ def models():
         "phi3": (transformers.Phi3Config(**dict(common, original_max_position_embeddings=64, tie_word_embeddings=False)), None, dense, ()),
         "internlm2": (transformers.LlamaConfig(**llama), internlm2, dense, ()),
         "baichuan": (transformers.LlamaConfig(**dict(llama, num_key_value_heads=4)), baichuan, dense, ()),
+        "glm4": (transformers.Glm4Config(**dict(common, head_dim=14, attention_bias=True, tie_word_embeddings=False, rope_parameters=dict(
+            plain, partial_rotary_factor=0.5))), None, dense, ()),
         "glm4-moe": (transformers.Glm4MoeConfig(**glm, use_qk_norm=True), None, cut, ()),
         "glm4-moe air": (transformers.Glm4MoeConfig(**dict(glm, use_qk_norm=False)), None, cut[:1], ()),
         "gpt-oss": (transformers.GptOssConfig(**dict(oss, rope_parameters=dict(
@@ -220,6 +223,9 @@ def expert(s, h, e):
 def mlp(r, s, h, m, config, family, keep):
     routers = [n for n in ("mlp.gate.weight", "mlp.router.weight", "block_sparse_moe.gate.weight") if h + n in s]
     four = h + "pre_feedforward_layernorm.weight" in s
+    if family == "glm4":
+        r.whole(m + "post_attn_norm.weight", s[h + "post_self_attn_layernorm.weight"])
+        r.whole(m + "post_mlp_layernorm.weight", s[h + "post_mlp_layernorm.weight"])
     before = keep(s[h + ("pre_feedforward_layernorm.weight" if four else "post_attention_layernorm.weight")])
     if four:
         r.whole(m + "self_attention.linear_proj.post_layernorm.weight", keep(s[h + "post_attention_layernorm.weight"]))
@@ -326,9 +332,21 @@ def megatron_logits(rank, cut, folder, tokens, family):
 
 # --- the checks ---------------------------------------------------------------------------------------------------------------
 
+def worked_example(folder):
+    """The family of docs/families.md, as a file."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    text = re.search(r"```json\n(.*?)```", open(os.path.join(here, "..", "..", "docs", "families.md")).read(), re.S).group(1)
+    path = os.path.join(folder, json.loads(text)["family"] + ".json")
+    open(path, "w").write(text)
+    return path
+
+
 def one_cut(work, lens, Tally, Row, name, config, hf, state, truth, cut, options):
     tp, pp, ep, etp = cut
     case, family = f"tp{tp} pp{pp} ep{ep} etp{etp}", name.split()[0]
+    if family == "glm4":
+        taught, plain_lens = ("--family-file", worked_example(work)), lens
+        lens = lambda *args: plain_lens(*args, *taught)              # noqa: E731
     row = Row(name[:18], case)
     te, local, back = (os.path.join(work, f"{name}-{case}-{x}".replace(" ", "_")) for x in ("te", "local", "back"))
     sizes = ("--tp", tp, "--pp", pp, "--ep", ep, "--etp", etp, "--make-vocab-size-divisible-by", DIVISOR, "--progress", "none")

@@ -151,10 +151,13 @@ static void the_worked_example_of_the_guide_is_a_family(void **state)
     *strstr(begin, "```") = '\0';
     if (sl_families_load(write_file(begin), &f, &err))
         fail_msg("%s: %s", err.where, err.message);
-    const struct sl_family *own = sl_family_find(&f, "internlm2");
-    assert_int_equal(own->rule_count[SL_DIALECT_HF], 10);         /* nothing of the parent's is left */
-    assert_true(own->rule_count[SL_DIALECT_MEGATRON] > 10);
-    assert_non_null(strstr(own->needs, "!qkv_bias"));
+    const struct sl_family *own = sl_family_find(&f, "glm4");
+    assert_int_equal(own->rule_count[SL_DIALECT_HF], 16);         /* nothing of the parent's is left */
+    assert_true(own->rule_count[SL_DIALECT_MEGATRON] > 16);
+    assert_non_null(strstr(own->needs, "!o_bias"));
+    assert_null(strstr(own->needs, "!post_norms"));               /* allowed: out of the parents' condition */
+    assert_null(strstr(own->needs, "!rope_interleaved"));
+    assert_non_null(strstr(own->needs, "!learned_positions"));
     sl_families_free(&f);
 }
 
