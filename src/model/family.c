@@ -784,6 +784,7 @@ static bool add_mtp_rule(struct sl_arena *arena, const struct sl_rule *rule, siz
     out->when = rule->when ? sl_arena_printf(arena, "%s & mtp", rule->when) : "mtp";
     out->stage = SL_STAGE_LAST;
     out->mtp = true;
+    out->dist = alias ? NULL : rule->dist;     /* torch_dist has the first of the names */
     out->alias |= alias;
     return out->name && out->when;
 }

@@ -252,6 +252,25 @@ def config_is_right(folder, want):
             assert have.rope_parameters.get(key, 1.0) == value, f"{key}: {have.rope_parameters}"
 
 
+def through_dist(work, lens, name, config, hf, truth, cut):
+    """By way of torch_dist, at the cut it names and at another one."""
+    tp, pp, ep, etp = cut
+    dst, back = (os.path.join(work, f"{name}-{x}".replace(" ", "_")) for x in ("dist", "dist-back"))
+    tokens, want = truth
+    lens("convert", hf, dst, "--to", "torch_dist", "--names", "local", "--dist-files", 2, "--tp", tp, "--pp", pp, "--ep", ep, "--etp", etp,
+         "--make-vocab-size-divisible-by", 6, "--progress", "none")
+    for at in (cut, (1, 1, 1, 1)):
+        try:
+            got = on_ranks(processes(*at), megatron_logits, at, iteration_folder(dst), tokens)
+        except SystemExit as e:
+            raise AssertionError(e) from None
+        apart = max((x[..., :config.vocab_size] - w).abs().max().item() for one in got for x, w in zip(one, want))
+        assert {len(x) for x in got} == {len(want)} and apart <= NEAR, f"{at}: logits differ by {apart:.2e}"
+    lens("verify", hf, dst, "--progress", "none")
+    lens("convert", dst, back, "--to", "hf", "--progress", "none")
+    lens("verify", hf, back, "--progress", "none")
+
+
 def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
     tp, pp, ep, etp = cut
     case = f"tp{tp} pp{pp} ep{ep} etp{etp}"
@@ -481,6 +500,10 @@ def run(work, lens, Tally, Row):
         model, *truth = make_hf(config, hf)
         for cut in cuts:
             one_cut(os.path.dirname(hf), lens, Tally, Row, name, config, hf, model, truth, cut)
+        row = Row(name[:12], "torch_dist")
+        with Tally.check(row, "loaded strictly at two cuts, logits as transformers', and back"):
+            through_dist(os.path.dirname(hf), lens, name, config, hf, truth, cuts[0])
+        row.done()
     print("\nlatent attention, other sources")
     other = os.path.join(work, "latent", "other")
     os.makedirs(other, exist_ok=True)
