@@ -32,6 +32,7 @@ from hf_expect import hf_state, raw, write_hf_folder
 from megatron_tiny import (Cut, Model, build, dist_checkpointing, enter, make_base, make_cut, on_ranks, parallel_state,
                            rank_folder, te_names)
 import dist
+import distread
 import families
 import latent
 import moe
@@ -365,6 +366,8 @@ def run_model(model, work):
         if row.bad:
             row.done()
         convert(family, case, src, work)
+    if model.family in ("llama", "minicpm"):
+        distread.run(family, args, work, sys.modules[__name__])
     more_of(family, saves, work)
 
 
