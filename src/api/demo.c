@@ -45,17 +45,22 @@ struct setting_row { const char *key; char kind; int64_t i; double f; const char
 static const struct demo_family {
     const char *name;
     bool tied, moe;
-    const char *flag;                        /* what the family needs beside the usual, NULL */
+    bool one_rank;                           /* its experts can't be cut over tensor parallel ranks */
+    const char *flags[3];                    /* what the family needs beside the usual */
     struct setting_row own[4];
 } demo_families[] = {
-    { "minicpm", true, false, NULL, { { "scale_emb", 'f', 0, 12.0, NULL }, { "scale_depth", 'f', 0, 1.4, NULL },
+    { "minicpm", true, false, false, { NULL }, { { "scale_emb", 'f', 0, 12.0, NULL }, { "scale_depth", 'f', 0, 1.4, NULL },
                                       { "dim_model_base", 'i', 256, 0, NULL } } },
-    { "llama", false, false, NULL, { { NULL, 0, 0, 0, NULL } } },
-    { "mistral", false, false, NULL, { { NULL, 0, 0, 0, NULL } } },
-    { "qwen2", false, false, "qkv_bias", { { "add_qkv_bias", 'b', 1, 0, NULL } } },
-    { "qwen3", false, false, "qk_norm", { { "qk_layernorm", 'b', 1, 0, NULL } } },
-    { "mixtral", false, true, NULL, { { NULL, 0, 0, 0, NULL } } },
-    { "qwen3-moe", false, true, "qk_norm", { { "qk_layernorm", 'b', 1, 0, NULL } } },
+    { "llama", false, false, false, { NULL }, { { NULL, 0, 0, 0, NULL } } },
+    { "mistral", false, false, false, { NULL }, { { NULL, 0, 0, 0, NULL } } },
+    { "qwen2", false, false, false, { "qkv_bias" }, { { "add_qkv_bias", 'b', 1, 0, NULL } } },
+    { "qwen3", false, false, false, { "qk_norm" }, { { "qk_layernorm", 'b', 1, 0, NULL } } },
+    { "mixtral", false, true, false, { NULL }, { { NULL, 0, 0, 0, NULL } } },
+    { "qwen3-moe", false, true, false, { "qk_norm" }, { { "qk_layernorm", 'b', 1, 0, NULL } } },
+    { "minicpm-moe", true, true, false, { "mup" }, { { "scale_emb", 'f', 0, 12.0, NULL }, { "scale_depth", 'f', 0, 1.4, NULL },
+                                                     { "dim_model_base", 'i', 256, 0, NULL } } },
+    { "minicpm-blockffn", true, true, true, { "mup", "block_ffn", "router_norm" },
+      { { "scale_emb", 'f', 0, 12.0, NULL }, { "scale_depth", 'f', 0, 1.4, NULL }, { "dim_model_base", 'i', 256, 0, NULL } } },
 };
 #define DEMO_EXPERTS 8
 
@@ -174,6 +179,7 @@ static int model_choose(struct demo *d, const char *family, uint64_t bytes, stru
     const struct demo_family *f = family_find(family, err);
     if (!f)
         return SL_USAGE;
+    d->tp = d->tp ? d->tp : f->one_rank ? 1 : 2;
     const struct shape s = shape_for(bytes, f->moe, d->tp, d->pp);
     m->family = sl_family_find(&d->families, f->name);
     m->config_room = 64;
@@ -187,8 +193,8 @@ static int model_choose(struct demo *d, const char *family, uint64_t bytes, stru
         flags[m->flag_count++] = "tied";
     if (f->moe)
         flags[m->flag_count++] = "moe";
-    if (f->flag)
-        flags[m->flag_count++] = f->flag;
+    for (size_t i = 0; i < sizeof f->flags / sizeof f->flags[0] && f->flags[i]; i++)
+        flags[m->flag_count++] = f->flags[i];
     m->flags = flags;
     m->parallel = (struct sl_parallel){ 1, 1, 1, 1, 1 };
     m->vocab = m->padded_vocab = s.vocab;
@@ -483,7 +489,7 @@ int sl_demo_write(const char *dir, const struct sl_demo_options *options, char *
     static const struct sl_demo_options plain = { 0 };
     const struct sl_demo_options *o = options ? options : &plain;
     struct sl_error own;
-    struct demo d = { .dir = dir, .hf = dir, .seed = o->seed, .tp = o->tp ? o->tp : 2, .pp = o->pp ? o->pp : 2 };
+    struct demo d = { .dir = dir, .hf = dir, .seed = o->seed, .tp = o->tp, .pp = o->pp ? o->pp : 2 };
     int code = demo_make(&d, o, err ? err : &own);
     sl_layout_free(&d.layout);
     sl_families_free(&d.families);

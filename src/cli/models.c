@@ -22,7 +22,7 @@ static void row_text(struct sl_buf *b, const struct sl_model_row *r)
     char params[32] = "-";
     if (r->params)
         sl_text_count(r->params, params, sizeof params);
-    sl_buf_printf(b, "%-28s %-12s", r->option, r->family);
+    sl_buf_printf(b, "%-28s %-17s", r->option, r->family);
     number(b, 4, r->layers);
     number(b, 6, r->hidden);
     number(b, 6, r->ffn);
@@ -43,11 +43,11 @@ static void models_text(struct sl_buf *b, const char *name)
         sl_buf_str(b, "Families\n");
         for (size_t i = 0; i < sl_family_row_count(); i++) {
             const struct sl_family_row *f = sl_family_row(i);
-            sl_buf_printf(b, "  %-12s %-14s %-24s %s\n", f->name, f->title, f->hf_arch ? f->hf_arch : "-", f->source ? f->source : "");
+            sl_buf_printf(b, "  %-17s %-24s %-24s %s\n", f->name, f->title, f->hf_arch ? f->hf_arch : "-", f->source ? f->source : "");
         }
         sl_buf_str(b, "\nModels and presets (--model NAME)\n");
     }
-    sl_buf_printf(b, "%-28s %-12s %4s %6s %6s %5s %4s %5s %7s %3s %3s  %8s  %s\n", "name", "family", "L", "hidden", "ffn", "heads", "kv",
+    sl_buf_printf(b, "%-28s %-17s %4s %6s %6s %5s %4s %5s %7s %3s %3s  %8s  %s\n", "name", "family", "L", "hidden", "ffn", "heads", "kv",
                   "head", "vocab", "TP", "PP", "params", "source");
     for (size_t i = 0; i < sl_model_row_count(); i++)
         if (wanted(sl_model_row(i), name))
