@@ -69,7 +69,7 @@ static void same_tensors(const char *made, const char *expected)
 
 static const struct { const char *fixture, *family; } sources[] = {
     { "llama_tp2_pp2", "llama" }, { "minicpm_tp1_pp2", "minicpm" }, { "qkv_bias_singleton_tp2", "qkv_bias" },
-    { "qkv_bias_common_state", "qkv_bias" }, { "qkv_bias_fsdp", "qkv_bias" }, { "qwen3moe_ep2", "qwen3moe" },
+    { "qkv_bias_common_state", "qkv_bias" }, { "qkv_bias_fsdp", "qkv_bias" }, { "qkv_bias_nemo", "qkv_bias" }, { "qwen3moe_ep2", "qwen3moe" },
     { "mixtral_ep2", "mixtral" }, { "zarr_llama", "llama" },
 };
 

@@ -122,6 +122,47 @@ TEST(wrappers_and_args_of_an_fsdp_save_are_seen_through)
     sl_ckpt_close(c);
 }
 
+static int64_t arg(const struct sl_ckpt *c, const char *name)
+{
+    int64_t n = -1;
+    bool b;
+    if (sl_value_bool(sl_value_get(c->args, name), &b))
+        return b;
+    (void)sl_value_int(sl_value_get(c->args, name), &n);
+    return n;
+}
+
+TEST(settings_of_nemo_stand_for_args)
+{
+    struct sl_ckpt *c = opened(DIST "qkv_bias_nemo");
+    assert_int_equal(c->container, SL_MEGATRON_TORCH_DIST);
+    assert_string_equal(tensor(c, -1, "decoder.final_layernorm.weight")->path, "module.decoder.final_layernorm.weight");
+    assert_int_equal(chunk_at(c, "decoder.layers.1.self_attention.linear_qkv.weight", 32, 0)->global_shape[0], 64);
+    assert_int_equal(arg(c, "num_attention_heads"), 4);
+    assert_int_equal(arg(c, "swiglu"), 1);                                   /* gated_linear_unit and silu */
+    assert_int_equal(arg(c, "untie_embeddings_and_output_weights"), 1);      /* not shared */
+    assert_int_equal(arg(c, "group_query_attention"), 1);                    /* num_query_groups is stated */
+    sl_ckpt_close(c);
+    c = opened(DIST "qkv_bias_nemo/weights");
+    assert_int_equal(arg(c, "rotary_base"), 1000000);
+    sl_ckpt_close(c);
+}
+
+TEST(the_run_config_of_megatron_bridge_stands_for_args)
+{
+    static const char yaml[] = "checkpoint: {save: /results}\nmodel:\n  _target_: x.Qwen2ModelProvider\n  num_attention_heads: 4\n"
+                               "  gated_linear_unit: true\n  activation_func: {_target_: torch.nn.functional.gelu, _call_: false}\n"
+                               "  num_moe_experts: 8\n  share_embeddings_and_output_weights: true\n";
+    copy_fixture("dist/qkv_bias_nemo/weights");
+    write_text(in("run_config.yaml"), yaml, strlen(yaml));
+    struct sl_ckpt *c = opened(folder);
+    assert_int_equal(arg(c, "num_attention_heads"), 4);
+    assert_int_equal(arg(c, "num_experts"), 8);
+    assert_int_equal(arg(c, "swiglu"), 0);                                   /* gated, but gelu */
+    assert_int_equal(arg(c, "untie_embeddings_and_output_weights"), 0);
+    sl_ckpt_close(c);
+}
+
 TEST(the_iteration_folder_of_a_tracker_may_be_distributed)
 {
     copy_fixture("dist/minicpm_tp1_pp2");
@@ -400,6 +441,8 @@ int main(void)
         ROW(experts_stacked_under_layers_are_given_out_one_by_one),
         ROW(the_common_state_may_be_an_object_of_the_data_files),
         ROW(wrappers_and_args_of_an_fsdp_save_are_seen_through),
+        ROW(settings_of_nemo_stand_for_args),
+        IN_FOLDER(the_run_config_of_megatron_bridge_stands_for_args),
         IN_FOLDER(the_iteration_folder_of_a_tracker_may_be_distributed),
         ROW(every_tensor_of_a_plain_save_is_what_torch_saved),
         ROW(items_in_safetensors_are_what_torch_saved),
