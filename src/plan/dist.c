@@ -314,7 +314,7 @@ static void pickle_content(struct sl_pickler *k, const struct sl_conversion *p)
         sl_pickler_value(k, content->keys[i]);
         sl_pickler_value(k, content->items[i]);
     }
-    if (plan_dist_is_indexed(p->model)) {
+    if (plan_dist_is_indexed(p)) {
         sl_pickler_str(k, "non_homogeneous_layers");
         sl_pickler_bool(k, true);
     }
@@ -363,13 +363,25 @@ static int add_small_files(struct dist *d)
     return rc ? rc : saving_add_tracker(&d->s);
 }
 
+/* A distributed source says how the run that wrote it names layers. */
+static bool source_is_indexed(const struct sl_ckpt *c)
+{
+    static const char layers[] = "decoder.layers.";
+    for (size_t i = 0; i < c->tensor_count; i++)
+        if (!strncmp(c->tensors[i].name, layers, sizeof layers - 1))
+            return c->tensors[i].name[sizeof layers - 1] >= '0' && c->tensors[i].name[sizeof layers - 1] <= '9';
+    return false;
+}
+
 /* Megatron numbers layers in names where its configuration says that they may differ.
  * Source: Megatron-LM megatron/core/transformer/transformer_block.py (sharded_state_dict) */
-bool plan_dist_is_indexed(const struct sl_model *m)
+bool plan_dist_is_indexed(const struct sl_conversion *p)
 {
-    const struct sl_setting *freq = sl_model_get(m, "moe_layer_freq");
+    const struct sl_setting *freq = sl_model_get(p->model, "moe_layer_freq");
     int64_t n;
-    return freq && (freq->value->kind == SL_VALUE_LIST || (sl_value_int(freq->value, &n) && n > 1));
+    const bool may_differ = freq && (freq->value->kind == SL_VALUE_LIST || (sl_value_int(freq->value, &n) && n > 1));
+    const bool distributed = p->ckpt->container == SL_MEGATRON_TORCH_DIST || p->ckpt->container == SL_MEGATRON_ZARR;
+    return may_differ || (distributed && source_is_indexed(p->ckpt));
 }
 
 int plan_dist_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err)

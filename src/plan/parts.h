@@ -22,7 +22,7 @@ int plan_megatron_files(struct sl_conversion *p, const struct sl_want *want, str
 /* dist.c: all targets, which are chunks, as a torch_dist checkpoint, with its .metadata. */
 int plan_dist_files(struct sl_conversion *p, const struct sl_want *want, struct sl_error *err);
 /* Does Megatron number the layers of this model in names, instead of stacking them? */
-bool plan_dist_is_indexed(const struct sl_model *m);
+bool plan_dist_is_indexed(const struct sl_conversion *p);
 int plan_add_extra(struct sl_conversion *p, const struct sl_out_extra *extra, struct sl_error *err);
 
 /* saving.c */

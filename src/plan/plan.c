@@ -89,7 +89,7 @@ static int lay_out(struct making *m)
     spec.dtype = m->want->dtype;
     spec.source = &p->source;
     spec.dist = m->want->out == SL_OUT_DIST;
-    spec.indexed = plan_dist_is_indexed(p->model);
+    spec.indexed = plan_dist_is_indexed(p);
     if (spec.dialect == SL_DIALECT_HF)
         spec.parallel = (struct sl_parallel){ 1, 1, 1, 1, 1 };
     int rc = sl_layout_source(p->model, p->ckpt, &p->arena, &p->source, m->err);

@@ -140,6 +140,49 @@ static void hugging_face_becomes_torch_dist_and_other_chunks(void **state)
     assert_memory_equal(have, want, len);
 }
 
+/* Is every array of a there in b, and of the same shape? (Padding of the vocabulary follows --tp.) */
+static void assert_holds_arrays(const struct sl_checkpoint *a, const struct sl_checkpoint *b)
+{
+    for (size_t i = 0; i < sl_tensor_count(a); i++) {
+        const struct sl_tensor *t = sl_tensor_at(a, i);
+        size_t k = 0;
+        if (t->flags & (SL_TENSOR_OPTIMIZER | SL_TENSOR_EXTRA))
+            continue;
+        while (k < sl_tensor_count(b) && strcmp(sl_tensor_at(b, k)->name, t->name))
+            k++;
+        if (k == sl_tensor_count(b))
+            fail_msg("%s: no %s", sl_info(b)->path, t->name);
+        assert_int_equal(sl_tensor_at(b, k)->ndim, t->ndim);
+        const uint32_t from = strstr(t->name, "word_embeddings") || strstr(t->name, "output_layer") ? 1 : 0;
+        for (uint32_t axis = from; axis < t->ndim; axis++)
+            assert_int_equal(sl_tensor_at(b, k)->global_shape[axis], t->global_shape[axis]);
+    }
+}
+
+/* What Megatron-core saved, stacked or with numbered layers, is written again under the names it has there. */
+static void megatrons_own_is_written_again_under_its_names(void **state)
+{
+    (void)state;
+    static const struct { const char *fixture; bool other_names; } made[] = {
+        { "llama_tp2_pp2", false }, { "minicpm_tp1_pp2", false }, { "mixtral_ep2", false }, { "qwen3moe_ep2", false },
+        { "qkv_bias_singleton_tp2", true },    /* gate and up in two arrays there */
+    };
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++) {
+        const char *source = sl_arena_printf(&arena, "tests/fixtures/dist/%s", made[i].fixture), *target = path_of("%s/%s-again", made[i].fixture);
+        struct sl_plan_options o = to_dist(2);
+        o.names = "local";
+        convert(source, target, &o, 2);
+        assert_same_weights(source, target);
+        struct sl_checkpoint *a = opened(source), *b = opened(target);
+        if (!made[i].other_names) {
+            assert_holds_arrays(a, b);
+            assert_holds_arrays(b, a);
+        }
+        sl_close(a);
+        sl_close(b);
+    }
+}
+
 static void assert_same_file(const char *a, const char *b, const char *name)
 {
     size_t len, other;
@@ -269,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_cut_becomes_the_same_weights),
         cmocka_unit_test(hugging_face_becomes_torch_dist_and_other_chunks),
+        cmocka_unit_test(megatrons_own_is_written_again_under_its_names),
         cmocka_unit_test(the_bytes_do_not_depend_on_who_works),
         cmocka_unit_test(files_are_of_one_size_and_never_empty),
         cmocka_unit_test(chunks_lie_one_after_another),
