@@ -132,7 +132,8 @@ static int tell_storage(struct dist *d, struct sl_error *err)
     struct sl_ckpt *c = d->c;
     struct sl_buf b = { 0 };
     const size_t writers = count_writers(c);
-    sl_buf_printf(&b, "%u arrays in %llu chunks", d->dcp.tensor_count, (unsigned long long)d->dcp.chunk_count);
+    sl_buf_printf(&b, "%u array%s in %llu chunk%s", d->dcp.tensor_count, d->dcp.tensor_count == 1 ? "" : "s",
+                  (unsigned long long)d->dcp.chunk_count, d->dcp.chunk_count == 1 ? "" : "s");
     if (d->stacked_keys)
         sl_buf_printf(&b, ", %llu stack the layers", (unsigned long long)d->stacked_keys);
     if (d->expert_keys)
@@ -142,7 +143,7 @@ static int tell_storage(struct dist *d, struct sl_error *err)
     if (d->state_keys)
         sl_buf_printf(&b, ", %llu of the optimizer and the like", (unsigned long long)d->state_keys);
     if (d->dcp.object_count)
-        sl_buf_printf(&b, "; %u objects", d->dcp.object_count);
+        sl_buf_printf(&b, "; %u object%s", d->dcp.object_count, d->dcp.object_count == 1 ? "" : "s");
     if (d->zarrs)
         sl_buf_str(&b, "; zarr");
     sl_buf_printf(&b, "; %zu file%s", c->file_count, c->file_count == 1 ? "" : "s");

@@ -232,6 +232,20 @@ static void as_torch_says(const char *path, const char *json)
 }
 
 TEST(every_tensor_of_a_plain_save_is_what_torch_saved) { as_torch_says(DIST "plain", DIST "plain.json"); }
+TEST(class_names_of_older_versions_mean_the_same)
+{
+    struct sl_ckpt *c = opened(DIST "old_names");
+    const struct sl_tensor *first;
+    uint64_t count;
+    float *whole = (float *)(void *)whole_of(c, "w", &first, &count);
+    assert_int_equal(count, 12);
+    for (int i = 0; i < 12; i++)
+        assert_true(whole[i] == (float)(i % 6));        /* the same item twice: arange(6) */
+    free(whole);
+    no_problems(c);
+    sl_ckpt_close(c);
+}
+
 TEST(items_in_safetensors_are_what_torch_saved) { as_torch_says(DIST "safetensors", DIST "safetensors.json"); }
 
 TEST(zarr_arrays_are_what_the_zarr_package_reads) { as_torch_says(DIST "zarr_plain", DIST "zarr_plain.json"); }
@@ -445,6 +459,7 @@ int main(void)
         IN_FOLDER(the_run_config_of_megatron_bridge_stands_for_args),
         IN_FOLDER(the_iteration_folder_of_a_tracker_may_be_distributed),
         ROW(every_tensor_of_a_plain_save_is_what_torch_saved),
+        ROW(class_names_of_older_versions_mean_the_same),
         ROW(items_in_safetensors_are_what_torch_saved),
         ROW(zarr_arrays_are_what_the_zarr_package_reads),
         ROW(compressed_chunks_are_read_in_any_order),
