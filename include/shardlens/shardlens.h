@@ -158,6 +158,7 @@ struct sl_slice_info {
     const char *what;              /* "q of groups 0-1", "gate rows 0-27", .. one line */
     uint32_t param_ndim; const int64_t *param_lo, *param_hi; const char *const *param_axes;
     uint64_t first_element, count; /* first element in the tensor, elements held */
+    const int64_t *param_stride;   /* elements of the tensor per step of each axis of the param */
 };
 /* Fills *out (borrowed) and *count. SL_UNSUPPORTED when the family is unknown. */
 int sl_tensor_slices(struct sl_checkpoint *ck, size_t tensor, const struct sl_slice_info **out,
@@ -186,6 +187,17 @@ int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_
                     struct sl_stats *stats, struct sl_histogram *histogram,
                     uint64_t *checksum /* XXH3-64 of the bytes in order, may be NULL */,
                     const volatile int *cancel, uint64_t *done, struct sl_error *err);
+
+/* One pass over a stored tensor in bounded memory: quantiles, the mantissa bits in use, and the
+ * tensor as a grid of blocks. Rows are those of the last axis (a tensor of one axis is one row);
+ * row block i has the rows row_edge[i] .. row_edge[i+1] (row_blocks + 1 ascending edges, the first 0,
+ * the last the number of rows), columns are cut into col_blocks of equal width, the last ones
+ * shorter or empty. blocks (row_blocks * col_blocks, row-major) is the caller's; NULL with
+ * row_blocks 0 where none are wanted. cancel and done as above. SL_USAGE when the edges are wrong,
+ * SL_UNSUPPORTED for types whose elements have no size that is known. */
+int sl_tensor_profile(const struct sl_checkpoint *ck, size_t tensor, const uint64_t *row_edge, size_t row_blocks,
+                      size_t col_blocks, struct sl_profile *profile, struct sl_block_stats *blocks,
+                      const volatile int *cancel, uint64_t *done, struct sl_error *err);
 
 /* ---- check -------------------------------------------------------------- */
 

@@ -192,6 +192,22 @@ struct sl_stats {
     double min, max, mean, std, rms;   /* 0 when nothing is finite */
 };
 
+/* What one pass over the elements of a stored tensor tells besides. */
+#define SL_QUANTILES 5                   /* 50, 90, 99, 99.9, 99.99 percent         */
+struct sl_profile {
+    struct sl_stats stats;
+    uint64_t subnormals;
+    uint32_t mantissa_bits;              /* of the dtype, the hidden one counted; 0: no float */
+    uint32_t mantissa_used;              /* up to the lowest bit that is ever 1: fp32 that was
+                                            bf16 once uses 8 of 24                    */
+    double quantile[SL_QUANTILES];       /* of the absolute values                   */
+    bool quantiles_exact;                /* else within 0.4 percent: types wider than 16 bits */
+    double row_rms_lo, row_rms_hi;       /* over rows of the last axis               */
+};
+
+/* The elements of a block of rows and columns. */
+struct sl_block_stats { uint64_t count, nonfinite, zeros; double rms, max_abs; };
+
 #define SL_HISTOGRAM_BINS 64
 struct sl_histogram {
     double lo, hi;                       /* range of the finite values          */

@@ -69,7 +69,7 @@ static int slices_fill(struct sl_checkpoint *ck, size_t tensor, const struct sl_
             elements *= (uint64_t)(s->hi[a] - s->lo[a]);
         list[i] = (struct sl_slice_info){ .param = p->name, .what = slice_text(&ck->arena, p, s), .param_ndim = p->ndim,
                                           .param_lo = s->lo, .param_hi = s->hi, .param_axes = p->axis,
-                                          .first_element = (uint64_t)s->base, .count = elements };
+                                          .first_element = (uint64_t)s->base, .count = elements, .param_stride = s->stride };
         if (!list[i].what)
             list = NULL;
     }
@@ -201,6 +201,48 @@ int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_
         code = pass_run(&p, bins_add, histogram);
     }
     XXH3_freeState(d.hash);
+    free(p.buffer);
+    return code;
+}
+
+/* ---- profile ------------------------------------------------------------------------- */
+
+static void profile_add(void *arg, enum sl_dtype dtype, const void *elements, size_t count)
+{
+    (void)dtype;                         /* sl_profiler_begin was told */
+    sl_profiler_add(arg, elements, count);
+}
+
+static int edges_check(const struct sl_tensor *t, const uint64_t *edge, size_t row_blocks, size_t col_blocks, struct sl_error *err)
+{
+    const uint64_t cols = t->ndim > 1 && t->shape[t->ndim - 1] > 0 ? (uint64_t)t->shape[t->ndim - 1] : t->count;
+    const uint64_t rows = cols ? t->count / cols : 0;
+    for (size_t i = 0; i < row_blocks; i++)
+        if (edge[i] >= edge[i + 1])
+            return sl_fail(err, SL_USAGE, t->name, "row edge %zu is not above the one before it", i + 1);
+    if (row_blocks && (!col_blocks || edge[0] != 0 || edge[row_blocks] != rows))
+        return sl_fail(err, SL_USAGE, t->name, "the edges cover rows %llu to %llu; 0 to %llu expected", (unsigned long long)edge[0],
+                       (unsigned long long)edge[row_blocks], (unsigned long long)rows);
+    return SL_OK;
+}
+
+int sl_tensor_profile(const struct sl_checkpoint *ck, size_t tensor, const uint64_t *row_edge, size_t row_blocks,
+                      size_t col_blocks, struct sl_profile *profile, struct sl_block_stats *blocks,
+                      const volatile int *cancel, uint64_t *done, struct sl_error *err)
+{
+    const struct sl_tensor *t = tensor < ck->c->tensor_count ? &ck->c->tensors[tensor] : NULL;
+    if (!t)
+        return sl_fail(err, SL_USAGE, ck->c->path, "tensor %zu of %zu was asked for", tensor, ck->c->tensor_count);
+    int code = edges_check(t, row_edge, row_blocks, col_blocks, err);
+    if (code)
+        return code;
+    struct pass p = { ck, &tensor, 1, cancel, done, malloc(STEP), err };
+    struct sl_profiler *f = p.buffer ? sl_profiler_begin(t->dtype, t->ndim > 1 ? (uint64_t)t->shape[t->ndim - 1] : t->count,
+                                                         row_edge, row_blocks, col_blocks, blocks) : NULL;
+    code = f ? pass_run(&p, profile_add, f) : sl_fail_memory(err, STEP);
+    if (!code)
+        sl_profiler_end(f, profile);
+    sl_profiler_free(f);
     free(p.buffer);
     return code;
 }

@@ -64,6 +64,15 @@ void sl_stats_merge(struct sl_accumulator *s, const struct sl_accumulator *other
 void sl_stats_end(const struct sl_accumulator *s, struct sl_stats *out);
 void sl_histogram_add(struct sl_histogram *h, enum sl_dtype dtype, const void *elements, size_t count);
 
+/* profile.c: the elements of one tensor in order, piece by piece; shapes as in sl_tensor_profile.
+ * NULL when memory is out. row_edge and blocks are the caller's until _end, which fills both. */
+struct sl_profiler;
+struct sl_profiler *sl_profiler_begin(enum sl_dtype dtype, uint64_t cols, const uint64_t *row_edge, size_t row_blocks,
+                                      size_t col_blocks, struct sl_block_stats *blocks);
+void sl_profiler_add(struct sl_profiler *p, const void *elements, size_t count);
+void sl_profiler_end(struct sl_profiler *p, struct sl_profile *out);
+void sl_profiler_free(struct sl_profiler *p);
+
 /* gather.c: the bytes [first, first + count) elements of one target tensor, assembled from
  * the source through the copies of a plan, cast if dtypes differ, into buf. scratch is the
  * worker's second buffer. Reads are as few and as large as scratch allows. */

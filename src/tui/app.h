@@ -5,6 +5,7 @@
 #define SL_TUI_APP_H
 
 #include "base/text.h"
+#include "tui/blocks.h"
 #include "tui/cells.h"
 #include "tui/experts.h"
 #include "tui/jobs.h"
@@ -81,10 +82,14 @@ struct values_result {
     struct sl_error error;
     unsigned char bytes[VALUES_PAGE * 16];
 };
+enum inspect_view { VIEW_BLOCKS, VIEW_MEANING, VIEW_VALUES, VIEWS };
 struct inspect_state {
     ptrdiff_t logical;                    /* -1: none chosen yet */
     size_t column;                        /* selected piece */
-    bool values, linear;
+    enum inspect_view view;
+    enum { CHART_LOG, CHART_LINEAR, CHART_QUANTILES, CHARTS } chart;
+    struct comparison { bool known; size_t a, b; uint64_t different, count, first; double max_abs; char failed[160]; } compared;
+    struct task *comparing;
     uint64_t first;                       /* first value shown */
     int scroll;
     struct stats_result *kept[KEPT_STATS];
@@ -221,6 +226,7 @@ struct app {
     struct layers_state layers;
     struct tensors_state tensors;
     struct inspect_state inspect;
+    struct blocks_state blocks;
     struct map_state map;
     struct convert_state convert;
     enum plan_state plan_state;
@@ -322,6 +328,7 @@ void act_fold_all(struct app *app); void act_sort(struct app *app); void act_map
 void act_only_faults(struct app *app);
 void act_values(struct app *app); void act_scale(struct app *app);                    /* inspect.c */
 void act_layer_up(struct app *app); void act_layer_down(struct app *app);
+void act_measure(struct app *app); void act_compare(struct app *app);
 void act_start(struct app *app); void act_edit(struct app *app);                      /* convert.c */
 void act_pause(struct app *app); void act_stop(struct app *app);                      /* run.c */
 void act_report_all(struct app *app);                                                 /* report.c */
@@ -329,6 +336,7 @@ void act_report_all(struct app *app);                                           
 /* inspect.c */
 void inspect_show(struct app *app, ptrdiff_t logical);
 void inspect_forget(struct app *app);
+void inspect_again(struct app *app);                      /* asks for what is not known yet */
 struct stats_result *stats_of(const struct app *app, ptrdiff_t logical);
 /* tensors.c */
 void tensors_ready(struct app *app);

@@ -17,6 +17,9 @@ void inspect_show(struct app *app, ptrdiff_t logical)
         s->column = 0;
         s->first = 0;
         s->scroll = 0;
+        task_cancel(s->comparing);
+        s->comparing = NULL;
+        s->compared.known = false;
     }
     app_go(app, SCREEN_INSPECT);
 }
@@ -143,45 +146,126 @@ static void draw_progress(struct app *app, struct pane p, int row)
     pane_bar(p, row, col, p.cols - col > 30 ? 30 : p.cols - col, STYLE_ACCENT, total ? (double)read / (double)total : 0);
 }
 
-/* ---- histogram --------------------------------------------------------------------------------- */
+/* ---- profile of the selected piece: quantiles, mantissa ------------------------------------------ */
 
-static void draw_histogram(struct app *app, struct pane p)
+static const struct sl_profile *profile_of(const struct app *app)
 {
-    const struct stats_result *r = stats_of(app, app->inspect.logical);
-    if (p.rows < 4 || p.cols < 16)
-        return;
-    pane_printf(p, 0, 0, STYLE_HEAD, "histogram of the whole, %s counts", app->inspect.linear ? "linear" : "log");
-    if (!r || !r->histogram_done) {
-        pane_text(p, 1, 0, STYLE_DIM, r && r->done ? "no finite values to count" : r && r->failed ? "" : "reading");
-        return;
-    }
-    int group = p.cols >= SL_HISTOGRAM_BINS ? 1 : p.cols >= SL_HISTOGRAM_BINS / 2 ? 2 : 4, height = p.rows - 2;
-    height = height > 12 ? 12 : height;
-    uint64_t bins[SL_HISTOGRAM_BINS] = { 0 }, most = 1;
-    for (int i = 0; i < SL_HISTOGRAM_BINS; i++) {
-        bins[i / group] += r->histogram.bins[i];
-        most = bins[i / group] > most ? bins[i / group] : most;
-    }
-    int columns = SL_HISTOGRAM_BINS / group;
-    for (int i = 0; i < columns; i++) {
-        double part = app->inspect.linear ? (double)bins[i] / (double)most : log1p((double)bins[i]) / log1p((double)most);
-        int eighths = (int)ceil(part * height * 8);
-        for (int row = 0; row < height; row++) {
-            int level = eighths - row * 8;
-            if (level > 0)
-                pane_column(p, height - row, i, STYLE_ACCENT, level);
-        }
-    }
-    char text[32];
-    number(r->histogram.lo, text, sizeof text);
-    pane_text(p, height + 1, 0, STYLE_DIM, text);
-    number(r->histogram.hi, text, sizeof text);
-    pane_right(p, height + 1, columns, STYLE_DIM, text);
-    snprintf(text, sizeof text, "most %llu", (unsigned long long)most);
-    pane_text(p, height + 1, columns / 2 - (int)strlen(text) / 2, STYLE_DIM, text);
+    const struct sl_logical *l = shown(app);
+    const struct blocks_result *r = l && app->inspect.column < l->piece_count ? blocks_of(app, l->pieces[app->inspect.column]) : NULL;
+    return r && r->done && !r->failed ? &r->profile : NULL;
 }
 
-/* ---- values and slices ------------------------------------------------------------------------------ */
+static void draw_quantiles(struct app *app, struct pane p)
+{
+    static const char *const labels[SL_QUANTILES] = { "50", "90", "99", "99.9", "99.99" };
+    const struct sl_logical *l = shown(app);
+    const struct sl_profile *f = profile_of(app);
+    char place[64], text[32];
+    pane_printf(p, 0, 0, STYLE_HEAD, "quantiles of |x| of %s", column_name(app, l->pieces[app->inspect.column], place, sizeof place));
+    if (!f) {
+        pane_text(p, 1, 0, STYLE_DIM, "reading");
+        return;
+    }
+    double most = fmax(fabs(f->stats.min), fabs(f->stats.max));
+    for (int i = 0; i < SL_QUANTILES; i++) {
+        pane_printf(p, 1 + i, 0, STYLE_TEXT, "p%s", labels[i]);
+        number(f->quantile[i], text, sizeof text);
+        pane_right(p, 1 + i, 16, STYLE_TEXT, text);
+        pane_bar(p, 1 + i, 18, p.cols - 18 > 40 ? 40 : p.cols - 18, STYLE_ACCENT, most > 0 ? f->quantile[i] / most : 0);
+    }
+    number(most, text, sizeof text);
+    pane_text(p, 1 + SL_QUANTILES, 0, STYLE_TEXT, "largest");
+    pane_right(p, 1 + SL_QUANTILES, 16, STYLE_TEXT, text);
+    pane_text(p, 2 + SL_QUANTILES, 0, STYLE_DIM, f->quantiles_exact ? "exact: counted value by value" : "each within 0.4 percent");
+}
+
+/* "mantissa 8 of 8 bits used  subnormal 0  row rms 0.011..0.094" */
+static int draw_profile(struct app *app, struct pane p, int row)
+{
+    const struct sl_profile *f = profile_of(app);
+    int col = 0;
+    if (!f)
+        return 0;
+    if (f->mantissa_bits) {
+        bool narrow = f->mantissa_used <= 8 && f->mantissa_bits > 11;
+        col += pane_printf(p, row, col, narrow ? STYLE_WARN : STYLE_TEXT, "mantissa %u of %u bits used%s", f->mantissa_used, f->mantissa_bits,
+                           narrow ? ": was bf16 once" : "") + 2;
+        col += pane_printf(p, row, col, STYLE_TEXT, "subnormal %llu", (unsigned long long)f->subnormals) + 2;
+    }
+    pane_printf(p, row, col, STYLE_TEXT, "row rms %.3g..%.3g", f->row_rms_lo, f->row_rms_hi);
+    return 1;
+}
+
+/* ---- the same tensor in the layers around ----------------------------------------------------------- */
+
+#define NEIGHBOURS 4
+
+/* The logical tensor of the same name `step` layers on, -1. */
+static ptrdiff_t in_layer(const struct app *app, const struct sl_logical *l, int step)
+{
+    char part[32], other[600];
+    snprintf(part, sizeof part, ".%d.", l->layer);
+    const char *at = l->layer >= 0 && l->layer + step >= 0 ? strstr(l->name, part) : NULL;
+    if (!at)
+        return -1;
+    snprintf(other, sizeof other, "%.*s.%d.%s", (int)(at - l->name), l->name, l->layer + step, at + strlen(part));
+    return sl_logical_find(app->opened->ck, other);
+}
+
+/* Exact where the inspector read it, else from a sample. */
+static bool rms_of(const struct app *app, ptrdiff_t logical, double *rms, bool *sampled)
+{
+    const struct stats_result *r = stats_of(app, logical);
+    *sampled = !(r && r->done && r->whole_known);
+    if (*sampled)
+        return layers_rms(app, (size_t)logical, rms);
+    *rms = r->whole.rms;
+    return true;
+}
+
+void inspect_neighbours_want(struct app *app)
+{
+    const struct sl_logical *l = shown(app);
+    for (int step = -NEIGHBOURS; l && step <= NEIGHBOURS; step++) {
+        ptrdiff_t other = step ? in_layer(app, l, step) : -1;
+        if (other >= 0)
+            layers_ask(app, (size_t)other);
+    }
+}
+
+static void draw_neighbours(struct app *app, struct pane p, const struct sl_logical *l, bool one_line)
+{
+    double rms, most = 0;
+    bool sampled, any = false;
+    char text[32];
+    int row = 0, col = pane_text(p, 0, 0, STYLE_HEAD, one_line ? "neighbours" : "rms in the layers around") + 1;
+    for (int step = -NEIGHBOURS; step <= NEIGHBOURS; step++) {
+        ptrdiff_t other = in_layer(app, l, step);
+        if (other >= 0 && rms_of(app, other, &rms, &sampled))
+            most = rms > most ? rms : most;
+    }
+    for (int step = -NEIGHBOURS; step <= NEIGHBOURS; step++) {
+        ptrdiff_t other = in_layer(app, l, step);
+        if (other < 0 || (one_line && (!step || step < -2 || step > 2)))
+            continue;
+        bool known = rms_of(app, other, &rms, &sampled);
+        any = true;
+        number(known ? rms : 0, text, sizeof text);
+        if (one_line) {
+            col += pane_printf(p, 0, col, STYLE_TEXT, " L%d %s%s", l->layer + step, known ? text : "..", known && sampled ? "~" : "");
+            continue;
+        }
+        row++;
+        pane_printf(p, row, 0, step ? STYLE_TEXT : STYLE_SELECTED, "L%d", l->layer + step);
+        pane_right(p, row, 14, STYLE_TEXT, known ? text : "..");
+        pane_text(p, row, 14, STYLE_DIM, known && sampled ? "~" : "");
+        pane_bar(p, row, 16, p.cols - 17, STYLE_ACCENT, known && most > 0 ? rms / most : 0);
+    }
+    if (!any)
+        pane_text(p, one_line ? 0 : 1, one_line ? col : 0, STYLE_DIM, "it belongs to no layer");
+    else if (!one_line && row + 1 < p.rows)
+        pane_text(p, row + 1, 0, STYLE_DIM, "~ from a sample");
+}
 
 static void index_text(const struct sl_tensor *t, uint64_t element, char *out, size_t room)
 {
@@ -202,15 +286,85 @@ static void index_text(const struct sl_tensor *t, uint64_t element, char *out, s
         snprintf(out + used, room - used, "]");
 }
 
+/* ---- two pieces, element by element -------------------------------------------------------------------- */
+
+static void draw_comparison(struct app *app, struct pane p, int row)
+{
+    const struct comparison *c = &app->inspect.compared;
+    char a[64], b[64], at[96];
+    if (!c->known) {
+        pane_text(p, row, 0, STYLE_DIM, app->inspect.comparing ? "comparing two pieces" : "");
+        return;
+    }
+    if (*c->failed) {
+        pane_printf(p, row, 0, STYLE_WARN, "~ %s", c->failed);
+        return;
+    }
+    column_name(app, c->a, a, sizeof a);
+    column_name(app, c->b, b, sizeof b);
+    if (!c->different) {
+        pane_printf(p, row, 0, STYLE_GOOD, "= %s and %s are equal, %llu elements", a, b, (unsigned long long)c->count);
+        return;
+    }
+    index_text(sl_tensor_at(app->opened->ck, c->a), c->first, at, sizeof at);
+    pane_printf(p, row, 0, STYLE_WARN, "~ %s, %s: %llu of %llu differ, most by %.4g, first at %s", a, b, (unsigned long long)c->different,
+                (unsigned long long)c->count, c->max_abs, at);
+}
+
+/* ---- histogram --------------------------------------------------------------------------------- */
+
+static void draw_histogram(struct app *app, struct pane p)
+{
+    const struct stats_result *r = stats_of(app, app->inspect.logical);
+    if (p.rows < 4 || p.cols < 16)
+        return;
+    if (app->inspect.chart == CHART_QUANTILES) {
+        draw_quantiles(app, p);
+        return;
+    }
+    pane_printf(p, 0, 0, STYLE_HEAD, "histogram of the whole, %s counts", app->inspect.chart == CHART_LINEAR ? "linear" : "log");
+    if (!r || !r->histogram_done) {
+        pane_text(p, 1, 0, STYLE_DIM, r && r->done ? "no finite values to count" : r && r->failed ? "" : "reading");
+        return;
+    }
+    int group = p.cols >= SL_HISTOGRAM_BINS ? 1 : p.cols >= SL_HISTOGRAM_BINS / 2 ? 2 : 4, height = p.rows - 2;
+    height = height > 12 ? 12 : height;
+    uint64_t bins[SL_HISTOGRAM_BINS] = { 0 }, most = 1;
+    for (int i = 0; i < SL_HISTOGRAM_BINS; i++) {
+        bins[i / group] += r->histogram.bins[i];
+        most = bins[i / group] > most ? bins[i / group] : most;
+    }
+    int columns = SL_HISTOGRAM_BINS / group;
+    for (int i = 0; i < columns; i++) {
+        double part = app->inspect.chart == CHART_LINEAR ? (double)bins[i] / (double)most : log1p((double)bins[i]) / log1p((double)most);
+        int eighths = (int)ceil(part * height * 8);
+        for (int row = 0; row < height; row++) {
+            int level = eighths - row * 8;
+            if (level > 0)
+                pane_column(p, height - row, i, STYLE_ACCENT, level);
+        }
+    }
+    char text[32];
+    number(r->histogram.lo, text, sizeof text);
+    pane_text(p, height + 1, 0, STYLE_DIM, text);
+    number(r->histogram.hi, text, sizeof text);
+    pane_right(p, height + 1, columns, STYLE_DIM, text);
+    snprintf(text, sizeof text, "most %llu", (unsigned long long)most);
+    pane_text(p, height + 1, columns / 2 - (int)strlen(text) / 2, STYLE_DIM, text);
+}
+
+/* ---- values and slices ------------------------------------------------------------------------------ */
+
 static void draw_values(struct app *app, struct pane p, const struct sl_logical *l)
 {
     struct inspect_state *s = &app->inspect;
     const struct sl_tensor *t = sl_tensor_at(app->opened->ck, l->pieces[s->column]);
     const struct values_result *r = s->shown;
     char place[64], index[96], value[32];
-    pane_printf(p, 0, 0, STYLE_HEAD, "values of %s, element %llu of %llu", column_name(app, l->pieces[s->column], place, sizeof place),
+    pane_printf(p, 0, 0, STYLE_HEAD, "values of %s, element %llu of %llu, and their bits", column_name(app, l->pieces[s->column], place, sizeof place),
                 (unsigned long long)s->first, (unsigned long long)t->count);
-    int label = p.cols >= 60 ? 16 : 10, per_row = (p.cols - label) / COLUMN;
+    size_t bytes = t->count ? (size_t)(t->bytes / t->count) : 0;
+    int label = p.cols >= 60 ? 16 : 10, hex = bytes <= 8 && p.cols >= 40 ? 1 + 2 * (int)bytes : 0, per_row = (p.cols - label) / (COLUMN + hex);
     per_row = per_row < 1 ? 1 : per_row > 8 ? 8 : per_row;
     s->page = (size_t)per_row * (size_t)(p.rows > 2 ? p.rows - 1 : 1);
     if (!r || r->tensor != l->pieces[s->column] || r->first != s->first) {
@@ -232,7 +386,9 @@ static void draw_values(struct app *app, struct pane p, const struct sl_logical 
                 pane_textw(p, row, 0, label - 1, STYLE_DIM, index);
             }
             snprintf(value, sizeof value, "%.5g", sl_element(t->dtype, r->bytes + at * size));
-            pane_right(p, row, label + (i + 1) * COLUMN - 1, STYLE_TEXT, value);
+            pane_right(p, row, label + (i + 1) * (COLUMN + hex) - hex - 1, STYLE_TEXT, value);
+            for (size_t k = 0; hex && k < size; k++)           /* the number's digits: highest byte first */
+                pane_printf(p, row, label + (i + 1) * (COLUMN + hex) - hex + 2 * (int)k, STYLE_DIM, "%02x", r->bytes[at * size + size - 1 - k]);
         }
 }
 
@@ -274,22 +430,55 @@ static void draw_head(struct app *app, struct pane p, const struct sl_logical *l
         pane_name(p, 1, col, p.cols - col, STYLE_WARN, l->odd);
 }
 
+/* The piece that the selected one is compared with: the one before it, or the second. */
+static size_t other_piece(const struct app *app, const struct sl_logical *l)
+{
+    size_t column = app->inspect.column;
+    return l->piece_count < 2 ? SIZE_MAX : l->pieces[column ? column - 1 : 1];
+}
+
+static void draw_view(struct app *app, struct pane p, const struct sl_logical *l)
+{
+    if (app->inspect.view == VIEW_BLOCKS)
+        blocks_draw(app, p, l->pieces[app->inspect.column], other_piece(app, l), app->inspect.scroll);
+    else if (app->inspect.view == VIEW_MEANING)
+        draw_slices(app, p, l);
+    else
+        draw_values(app, p, l);
+}
+
+/* One line on what is under way or was found: errors and progress first. */
+static void draw_state(struct app *app, struct pane p, int row, const struct sl_logical *l, bool profile_line)
+{
+    const struct stats_result *r = stats_of(app, app->inspect.logical);
+    if (app->inspect.compared.known || app->inspect.comparing)
+        draw_comparison(app, p, row);
+    else if (r && r->done && l->split == SL_COPY)
+        draw_copies(app, p, row, l);
+    else if (!profile_line || !r || !r->done || !draw_profile(app, p, row))
+        draw_progress(app, p, row);
+}
+
 static void draw_wide(struct app *app, struct pane p, const struct sl_logical *l)
 {
     struct pane top = pane_take(&p, p.rows >= 30 ? 16 : 14);
     int left = p.cols - 72 > 66 ? p.cols - 72 : p.cols - 70;
     struct pane box = pane_box(pane_part(top, 0, 0, top.rows, left), "statistics (sums in double)");
     draw_statistics(app, box, l);
-    draw_copies(app, box, STAT_ROWS + 2, l);
-    draw_progress(app, box, STAT_ROWS + 3);
+    draw_profile(app, box, STAT_ROWS + 2);
+    draw_state(app, box, STAT_ROWS + 3, l, false);
     draw_histogram(app, pane_box(pane_part(top, 0, left, top.rows, top.cols - left), "distribution"));
-    draw_slices(app, pane_box(pane_part(p, 0, 0, p.rows, left), "meaning"), l);
-    draw_values(app, pane_box(pane_part(p, 0, left, p.rows, p.cols - left), "values"), l);
+    draw_view(app, pane_box(pane_part(p, 0, 0, p.rows, left), app->inspect.view == VIEW_BLOCKS ? "blocks" : app->inspect.view == VIEW_MEANING ? "meaning" : "values"), l);
+    struct pane right = pane_part(p, 0, left, p.rows, p.cols - left);
+    int around = p.rows >= 20 ? 13 : p.rows >= 14 ? p.rows / 2 : 0;
+    draw_values(app, pane_box(pane_take(&right, p.rows - around), "values"), l);
+    if (around)
+        draw_neighbours(app, pane_box(right, "neighbours"), l, false);
 }
 
 static void draw_middle(struct app *app, struct pane p, const struct sl_logical *l)
 {
-    if (app->inspect.values) {
+    if (app->inspect.view == VIEW_VALUES) {
         draw_values(app, p, l);
         return;
     }
@@ -298,15 +487,13 @@ static void draw_middle(struct app *app, struct pane p, const struct sl_logical 
     draw_statistics(app, pane_part(top, 0, 0, top.rows, left), l);
     if (left < p.cols)
         draw_histogram(app, pane_part(top, 0, left + 1, top.rows, top.cols - left - 1));
-    if (p.rows > 1) {
-        draw_progress(app, p, 0);
-        const struct stats_result *r = stats_of(app, app->inspect.logical);
-        if (r && r->done)
-            draw_copies(app, p, 0, l);
-        pane_take(&p, 1);
-    }
+    bool both = p.rows > 7;
     if (p.rows > 1)
-        draw_slices(app, p, l);
+        draw_state(app, pane_take(&p, 1), 0, l, !both);
+    if (both && draw_profile(app, p, 0))
+        pane_take(&p, 1);
+    if (p.rows > 1)
+        draw_view(app, p, l);
 }
 
 static void draw(struct app *app, struct pane p)
@@ -323,7 +510,9 @@ static void draw(struct app *app, struct pane p)
     else if (p.cols >= 138 && p.rows >= 24)
         draw_wide(app, p, l);
     else {
-        if (p.rows > 14)
+        if (p.rows > 14 && l->layer >= 0 && app->inspect.view != VIEW_VALUES)
+            draw_neighbours(app, pane_part(pane_take(&p, 1), 0, 2, 1, p.cols - 2), l, true);
+        else if (p.rows > 14)
             pane_take(&p, 1);
         draw_middle(app, p, l);
     }
@@ -340,7 +529,7 @@ static void move(struct app *app, int rows, int cols, bool page)
             s->column = cols > 0 ? s->column + 1 : s->column - 1;
         s->first = 0;
         s->scroll = 0;
-    } else if (page || s->values) {
+    } else if (page || s->view == VIEW_VALUES) {
         const struct sl_tensor *t = sl_tensor_at(app->opened->ck, l->pieces[s->column]);
         uint64_t step = page ? (s->page ? s->page : 1) : 1;
         if (!page && t->ndim)
@@ -350,8 +539,9 @@ static void move(struct app *app, int rows, int cols, bool page)
         else if (rows < 0)
             s->first -= step < s->first ? step : s->first;
     } else {
-        int next = s->scroll + rows;
-        s->scroll = next < 0 || s->slice_count < 2 ? 0 : next >= (int)s->slice_count ? (int)s->slice_count - 1 : next;
+        const struct blocks_result *b = blocks_of(app, l->pieces[s->column]);
+        int next = s->scroll + rows, most = s->view == VIEW_BLOCKS ? (b ? (int)b->rows - 1 : 0) : (int)s->slice_count - 1;
+        s->scroll = next < 0 || most < 1 ? 0 : next > most ? most : next;
     }
     inspect_want(app);
 }
@@ -368,16 +558,17 @@ static void end(struct app *app, bool last)
 
 static void tab(struct app *app, int step)
 {
-    (void)step;
-    act_values(app);
+    app->inspect.view = (enum inspect_view)(((int)app->inspect.view + step + VIEWS) % VIEWS);
+    app->inspect.scroll = 0;
+    inspect_want(app);
 }
 
 static void enter(struct app *app) { act_map_tensor(app); }
 
 static bool back(struct app *app)
 {
-    if (app->inspect.values) {
-        app->inspect.values = false;
+    if (app->inspect.view != VIEW_BLOCKS) {
+        app->inspect.view = VIEW_BLOCKS;
         return true;
     }
     app_go(app, SCREEN_TENSORS);
@@ -390,34 +581,58 @@ void act_values(struct app *app)
         app_say(app, STYLE_DIM, "no tensor is chosen: press 2, move to one, Enter");
         return;
     }
-    app->inspect.values = !app->inspect.values;
+    app->inspect.view = app->inspect.view == VIEW_VALUES ? VIEW_BLOCKS : VIEW_VALUES;
+    app->inspect.scroll = 0;
     inspect_want(app);
 }
 
 void act_scale(struct app *app)
 {
-    app->inspect.linear = !app->inspect.linear;
-    app_say(app, STYLE_TEXT, "histogram with %s counts", app->inspect.linear ? "linear" : "logarithmic");
+    static const char *const words[CHARTS] = { "histogram with logarithmic counts", "histogram with linear counts", "quantiles of the selected piece" };
+    app->inspect.chart = (app->inspect.chart + 1) % CHARTS;
+    app_say(app, STYLE_TEXT, "%s", words[app->inspect.chart]);
+}
+
+void act_measure(struct app *app)
+{
+    static const char *const words[MEASURES] = { "rms by block", "largest absolute value by block", "part of zeros by block", "difference of rms to the other piece" };
+    if (!shown(app)) {
+        act_values(app);                 /* says what to do first */
+        return;
+    }
+    app->blocks.measure = (app->blocks.measure + 1) % MEASURES;
+    app->inspect.view = VIEW_BLOCKS;
+    app_say(app, STYLE_TEXT, "%s", words[app->blocks.measure]);
+    inspect_want(app);
+}
+
+void act_compare(struct app *app)
+{
+    const struct sl_logical *l = shown(app);
+    if (!l) {
+        act_values(app);
+        return;
+    }
+    size_t other = l->piece_count ? other_piece(app, l) : SIZE_MAX;
+    if (other == SIZE_MAX)
+        app_say(app, STYLE_DIM, "it is stored once: there is no other piece to compare with");
+    else
+        inspect_compare(app, other, l->pieces[app->inspect.column]);
 }
 
 /* The tensor of the same name in another layer. */
 static void step_layer(struct app *app, int step)
 {
     const struct sl_logical *l = shown(app);
-    char name[512], part[32], other[600];
     if (!l) {
-        act_values(app);                 /* says what to do first */
+        act_values(app);
         return;
     }
-    snprintf(name, sizeof name, "%s", l->name);
-    snprintf(part, sizeof part, ".%d.", l->layer);
-    char *at = l->layer >= 0 ? strstr(name, part) : NULL;
-    if (!at) {
+    if (l->layer < 0) {
         app_say(app, STYLE_DIM, "this tensor belongs to no layer");
         return;
     }
-    snprintf(other, sizeof other, "%.*s.%d.%s", (int)(at - name), name, l->layer + step, at + strlen(part));
-    ptrdiff_t found = l->layer + step >= 0 ? sl_logical_find(app->opened->ck, other) : -1;
+    ptrdiff_t found = in_layer(app, l, step);
     if (found < 0) {
         app_say(app, STYLE_DIM, "layer %d has no such tensor", l->layer + step);
         return;

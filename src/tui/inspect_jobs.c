@@ -5,6 +5,7 @@
 #include "tui/inspect.h"
 #include "base/pool.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -332,7 +333,97 @@ static void want_slices(struct app *app, size_t tensor)
     jobs_add(app->jobs, LANE_MAIN, &t->task);
 }
 
+/* ---- two pieces, element by element --------------------------------------------------------------- */
+
+#define COMPARED_AT_ONCE 65536           /* elements */
+struct compare_task { struct task task; struct opened *opened; struct comparison result; };
+
+static void compare_chunk(struct comparison *c, const struct sl_tensor *a, const struct sl_tensor *b, const unsigned char *x, const unsigned char *y,
+                          uint64_t first, uint64_t count)
+{
+    size_t sa = (size_t)(a->bytes / a->count), sb = (size_t)(b->bytes / b->count);
+    for (uint64_t i = 0; i < count; i++) {
+        if (sa == sb && a->dtype == b->dtype && memcmp(x + i * sa, y + i * sb, sa) == 0)
+            continue;
+        double u = sl_element(a->dtype, x + i * sa), v = sl_element(b->dtype, y + i * sb);
+        if (a->dtype != b->dtype && !(u < v) && !(u > v))
+            continue;                    /* equal values of two types */
+        double far = u > v ? u - v : v - u;
+        if (!c->different)
+            c->first = first + i;
+        c->different++;
+        c->max_abs = far > c->max_abs ? far : c->max_abs;
+    }
+}
+
+static void compare_work(struct task *task)
+{
+    struct compare_task *t = (struct compare_task *)task;
+    struct comparison *c = &t->result;
+    const struct sl_checkpoint *ck = t->opened->ck;
+    const struct sl_tensor *a = sl_tensor_at(ck, c->a), *b = sl_tensor_at(ck, c->b);
+    struct sl_error err = { 0 };
+    c->known = true;
+    if (a->count != b->count || !a->count) {
+        snprintf(c->failed, sizeof c->failed, "the pieces have %llu and %llu elements: not to be compared one by one", (unsigned long long)a->count,
+                 (unsigned long long)b->count);
+        return;
+    }
+    unsigned char *x = malloc(COMPARED_AT_ONCE * 16), *y = malloc(COMPARED_AT_ONCE * 16);
+    bool good = x && y && a->bytes / a->count <= 16 && b->bytes / b->count <= 16;
+    for (uint64_t at = 0; good && at < a->count && !task->cancel; at += COMPARED_AT_ONCE) {
+        uint64_t n = a->count - at < COMPARED_AT_ONCE ? a->count - at : COMPARED_AT_ONCE;
+        good = !sl_tensor_read(ck, c->a, at, n, x, &err) && !sl_tensor_read(ck, c->b, at, n, y, &err);
+        if (good)
+            compare_chunk(c, a, b, x, y, at, n);
+    }
+    c->count = a->count;
+    if (!good)
+        snprintf(c->failed, sizeof c->failed, "not compared: %.120s", *err.message ? err.message : "out of memory");
+    free(x);
+    free(y);
+}
+
+static void compare_apply(struct app *app, struct task *task)
+{
+    struct compare_task *t = (struct compare_task *)task;
+    if (t->opened == app->opened && app->inspect.comparing == task)
+        app->inspect.compared = t->result;
+}
+
+static void compare_drop(struct app *app, struct task *task)
+{
+    struct compare_task *t = (struct compare_task *)task;
+    if (app && app->inspect.comparing == task)
+        app->inspect.comparing = NULL;
+    opened_drop(t->opened);
+    free(t);
+}
+
+void inspect_compare(struct app *app, size_t a, size_t b)
+{
+    struct compare_task *t = calloc(1, sizeof *t);
+    if (!t)
+        return;
+    *t = (struct compare_task){ .task = { .work = compare_work, .apply = compare_apply, .drop = compare_drop },
+                                .opened = opened_use(app->opened), .result = { .a = a, .b = b } };
+    task_cancel(app->inspect.comparing);
+    app->inspect.comparing = &t->task;
+    app->inspect.compared.known = false;
+    jobs_add(app->jobs, LANE_BLOCKS, &t->task);
+}
+
 /* ---- all of it -------------------------------------------------------------------------------------- */
+
+/* The slices of the piece beside the selected one, then its blocks. */
+static void want_other(struct app *app, size_t other)
+{
+    const struct sl_slice_info *slices = NULL;
+    size_t count = 0;
+    if (sl_tensor_slices(app->opened->ck, other, &slices, &count, NULL))
+        count = 0;
+    blocks_want(app, other, slices, count);
+}
 
 void inspect_want(struct app *app)
 {
@@ -346,7 +437,15 @@ void inspect_want(struct app *app)
     want_stats(app);
     want_slices(app, l->pieces[s->column]);
     want_values(app, l->pieces[s->column]);
+    inspect_neighbours_want(app);
+    if (s->slices_known && s->slices_of == l->pieces[s->column])
+        blocks_want(app, l->pieces[s->column], s->slices, s->slice_count);
+    size_t other = l->piece_count < 2 ? SIZE_MAX : l->pieces[s->column ? s->column - 1 : 1];
+    if (app->blocks.measure == MEASURE_DIFFERENCE && other != SIZE_MAX && blocks_of(app, l->pieces[s->column]) && !app->blocks.task)
+        want_other(app, other);
 }
+
+void inspect_again(struct app *app) { inspect_want(app); }
 
 void inspect_forget(struct app *app)
 {
@@ -354,6 +453,8 @@ void inspect_forget(struct app *app)
     task_cancel(s->running);
     task_cancel(s->reading);
     task_cancel(s->slicing);
+    task_cancel(s->comparing);
+    blocks_forget(app);
     for (size_t i = 0; i < KEPT_STATS; i++)
         free(s->kept[i]);
     free(s->shown);

@@ -27,6 +27,7 @@ struct task {
 
 enum lane { LANE_MAIN,      /* opening, planning: one at a time, as the library asks */
             LANE_STATS,     /* long reads */
+            LANE_BLOCKS,    /* the same, beside the statistics */
             LANE_SAMPLES,   /* small reads that nobody waits for */
             LANE_QUICK,     /* short reads and writes */
             LANE_COUNT };
