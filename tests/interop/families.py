@@ -106,20 +106,20 @@ def minicpm_moe(state, config):
 
 
 def block_ffn(state, config):
-    """Layers 1 and 3 have BlockFFN, in OpenBMB's names; 5 experts of 6 rows without a gate."""
-    out = dict(state)
+    """Every second layer has BlockFFN, in OpenBMB's names; 5 experts of 6 rows without a gate."""
+    out, hidden = dict(state), config.hidden_size
     random = torch.Generator().manual_seed(3)
-    for i in (1, 3):
+    for i in range(1, config.num_hidden_layers, 2):
         m = f"model.layers.{i}.mlp."
         for x in ("gate", "up", "down"):
             del out[f"{m}{x}_proj.weight"]
-        for name, shape in (("moe_router", (5, 40)), ("router_norm", (5,)), ("moe_w_in", (5, 6, 40)), ("moe_w_out", (5, 40, 6))):
+        for name, shape in (("moe_router", (5, hidden)), ("router_norm", (5,)), ("moe_w_in", (5, 6, hidden)), ("moe_w_out", (5, hidden, 6))):
             out[f"{m}{name}.weight"] = torch.randn(shape, generator=random)
     return out, dict(model_type="minicpm", architectures=["MiniCPMForCausalLM"], scale_emb=12, scale_depth=1.4, dim_model_base=8,
                      num_experts=5, expert_size=6, ffn_type="block", norm_after_router="rms", router_act="relu")
 
 
-def make_hf(config, pack, folder):
+def make_hf(config, pack, folder, dtype=torch.float32):
     """Random weights that are no ones and zeros; transformers' model, tokens and logits. What is read by shardlens is what
     save_pretrained writes, packed anew where the family's code has another form."""
     torch.manual_seed(17)
@@ -135,7 +135,7 @@ def make_hf(config, pack, folder):
             if name.endswith("e_score_correction_bias"):
                 buffer.normal_(0.0, 0.2)
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder)
+    model.to(dtype).save_pretrained(folder)
     file = os.path.join(folder, "model.safetensors")
     state = load_file(file)
     if pack:
@@ -145,7 +145,7 @@ def make_hf(config, pack, folder):
         json.dump(dict(content, **keys), open(os.path.join(folder, "config.json"), "w"))
         if pack is block_ffn:
             state = packed
-    return model, state, forward_hf(model)
+    return model, state, forward_hf(model) if dtype == torch.float32 else None
 
 
 # --- what each rank must hold, in Transformer Engine's names --------------------------------------------------------------
@@ -191,8 +191,9 @@ def norm(family, options):
 
 
 def attention(r, s, h, m, config, family, keep):
+    head = config.hidden_size // config.num_attention_heads
     q, k, v = ((s[h + f"self_attn.{x}_proj.weight"] for x in "qkv") if family != "phi3" else s[h + "self_attn.qkv_proj.weight"].split(
-        [config.num_attention_heads * 10, config.num_key_value_heads * 10, config.num_key_value_heads * 10]))
+        [config.num_attention_heads * head, config.num_key_value_heads * head, config.num_key_value_heads * head]))
     a, groups = m + "self_attention.", config.num_key_value_heads
     r.rows(a + "linear_qkv.weight", interleaved(q, k, v, groups))
     if h + "self_attn.q_proj.bias" in s:
