@@ -113,6 +113,11 @@ $(OUT)/tests/tui/made_up/test_made_up: $(MADE_UP_OBJS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 TESTS_tui += $(OUT)/tests/tui/made_up/test_made_up
 test-tui: $(OUT)/tests/tui/made_up/test_made_up
+# a disk as slow as a test wants it, for the real program; never instrumented
+$(OUT)/tests/tui/slow.so: tests/tui/slow.c
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O1 -std=c11 -D_GNU_SOURCE $(WARN) -shared -fPIC -o $@ $< -ldl
+$(OUT)/tests/tui/test_run: $(OUT)/tests/tui/slow.so
 # in these every allocation of ours can be made to fail: tests/base/memory.h
 $(OUT)/tests/%/test_memory: private LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 

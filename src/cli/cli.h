@@ -27,9 +27,9 @@ enum option_kind { KIND_FLAG, KIND_TEXT, KIND_NUMBER, KIND_SIZE, KIND_CHOICE, KI
 enum command_bit {
     IN_TUI = 1, IN_INSPECT = 2, IN_LS = 4, IN_SHOW = 8, IN_CHECK = 16, IN_PLAN = 32, IN_CONVERT = 64,
     IN_VERIFY = 128, IN_MODELS = 256, IN_DEMO = 512, IN_MANUAL = 1024, IN_COMPLETIONS = 2048,
-    IN_BATCH = 4096, IN_DIFF = 8192,
+    IN_BATCH = 4096, IN_DIFF = 8192, IN_ATTACH = 16384,
     IN_OPENING = IN_TUI | IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_DIFF,
-    IN_ALL = 16383
+    IN_ALL = 32767
 };
 
 struct option_row {
@@ -137,6 +137,7 @@ bool pair_is_equal(const struct sl_summary *s);
 void pair_summary_text(struct sl_buf *b, const struct sl_summary *s);
 
 /* the commands */
+int command_attach(const struct values *v);
 int command_batch(const struct values *v);
 int command_diff(const struct values *v);
 int command_tui(const struct values *v);

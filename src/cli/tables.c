@@ -21,6 +21,8 @@ const struct command_row command_rows[] = {
       "The two may be in different layouts. Exits 1 when they differ.", command_diff },
     { "batch", IN_BATCH, "FILE", 1, 1, "run the conversions listed in a JSON or YAML file",
       "A failed conversion does not stop the others; the exit status is the worst of them.", command_batch },
+    { "attach", IN_ATTACH, "DST", 1, 1, "show a conversion that another process runs",
+      "DST is the target of that conversion. Without a terminal: once, as text. It goes on whether watched or not.", command_attach },
     { "models", IN_MODELS, "[NAME]", 0, 1, "the families and known models (presets), with their sources",
       "NAME is a word for --model, or a family. With --check a family file is tried instead; exits 1 when it is wrong.", command_models },
     { "demo", IN_DEMO, "DIR", 1, 1, "write a small sample checkpoint to play with",
@@ -36,10 +38,10 @@ const size_t command_row_count = sizeof command_rows / sizeof command_rows[0];
 const struct option_row option_rows[] = {
     { OPT_HELP, "help", 'h', KIND_FLAG, NULL, 0, 0, IN_ALL, "show this help" },
     { OPT_VERSION, "version", 'V', KIND_FLAG, NULL, 0, 0, IN_TUI, "show the version" },
-    { OPT_JSON, "json", 'j', KIND_FLAG, NULL, 0, 0, IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_MODELS | IN_DIFF | IN_BATCH,
+    { OPT_JSON, "json", 'j', KIND_FLAG, NULL, 0, 0, IN_INSPECT | IN_LS | IN_SHOW | IN_CHECK | IN_PLAN | IN_CONVERT | IN_VERIFY | IN_MODELS | IN_DIFF | IN_BATCH | IN_ATTACH,
       "one JSON document on standard output" },
     { OPT_UTC, "utc", 0, KIND_FLAG, NULL, 0, 0, IN_INSPECT, "times in UTC (default: local time)" },
-    { OPT_ASCII, "ascii", 'A', KIND_FLAG, NULL, 0, 0, IN_TUI, "draw with ASCII only" },
+    { OPT_ASCII, "ascii", 'A', KIND_FLAG, NULL, 0, 0, IN_TUI | IN_ATTACH, "draw with ASCII only" },
 
     { OPT_TO, "to", 't', KIND_CHOICE, "hf|hf-bin|pt|megatron|torch_dist", 0, 0, TARGETING,
       "target format (default: pt where DST ends in .pt or .bin; hf for Megatron input)" },

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/pool.h"
 #include "tui/opening.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,8 @@ struct app *app_new(const struct sl_tui_options *options, struct sl_error *err)
     app->help.count = key_row_count;
     convert_begin(app);
     open_begin(app);
+    if (options->attach)
+        attach_begin(app);
     return app;
 }
 
@@ -75,7 +78,8 @@ bool app_working(const struct app *app)
 
 bool app_busy(const struct app *app)
 {
-    return app_working(app) || run_going(app) || diff_going(app);
+    return app_working(app) || run_going(app) || diff_going(app) ||
+           (app->run.attached && (app->run.state == RUN_STARTING || app->run.state == RUN_GOING));
 }
 
 static bool check_update(struct app *app)
@@ -101,11 +105,17 @@ bool app_update(struct app *app)
     return changed;
 }
 
+/* A lost terminal does not lose a conversion: it goes on alone. Other signals stop it in order. */
 void app_signal(struct app *app, int number)
 {
-    app->exit_code = 128 + number;
+    const bool ours = run_going(app) && app->run.job;
     app->quit = true;
-    if (run_going(app) && app->run.job) {
+    if (number == SIGHUP && ours) {
+        app->detach = app->lost = true;
+        return;
+    }
+    app->exit_code = 128 + number;
+    if (ours) {
         sl_job_cancel(app->run.job, app->exit_code);
         sl_job_wait(app->run.job, NULL);
     }

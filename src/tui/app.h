@@ -158,6 +158,7 @@ enum plan_state { PLAN_NONE, PLAN_BUSY, PLAN_DONE, PLAN_FAILED };
 
 #define HISTORY 120                       /* samples of the rate, one a second */
 #define TICKER 32
+enum run_wait { WAIT_READ, WAIT_WRITE, WAIT_WORK, WAITS };
 struct run_state {
     enum { RUN_NONE, RUN_STARTING, RUN_GOING, RUN_DONE, RUN_FAILED } state;
     struct opened *opened;                /* the source, in use until the run is freed */
@@ -165,15 +166,25 @@ struct run_state {
     struct sl_job *job;
     struct sl_progress progress;
     struct sl_error error;
-    double history[HISTORY]; int history_count;
-    double history_seconds; uint64_t history_bytes;
+    char target[LONGEST_FIELD];
+    double history[HISTORY], history_all[HISTORY]; int history_count;   /* bytes a second: read and written; through all phases */
+    double history_seconds; uint64_t history_bytes, history_through;
+    uint64_t worker_moved[SL_MAX_WORKERS]; double worker_rate[SL_MAX_WORKERS];
+    double waits[WAITS], waits_now[WAITS];  /* seconds of all workers: at the last sample; in the second before it */
     uint8_t *seen; size_t seen_count;     /* status of each result when last looked */
     size_t ticker[TICKER]; size_t ticker_count;   /* newest first */
     size_t bad[TICKER]; size_t bad_count;
+    bool held;                            /* the ticker stands still: */
+    size_t held_ticker[TICKER]; size_t held_count;
     enum sl_verify_mode verify;
     bool force, resume;
     bool stopping;
     int stop_code;
+    /* a run of another process (attach.c) */
+    bool attached;
+    struct sl_place *place;               /* as last seen, NULL not yet */
+    struct task *looking;
+    uint64_t looked_ns;
 };
 
 struct report_state { struct list list; bool all; size_t *worst; size_t bad; };   /* worst first; so many need a look */
@@ -245,6 +256,7 @@ struct app {
     enum style message_style;
     struct sl_buf copy;                   /* text for the terminal's clipboard, taken by screen.c */
     bool quit, suspend, redraw;
+    bool detach, lost;                    /* with quit: the conversion goes on; because the terminal is gone */
     int exit_code;                        /* 128+n when a signal ended it */
 };
 
@@ -370,6 +382,14 @@ void run_begin(struct app *app);
 bool run_update(struct app *app);
 bool run_going(const struct app *app);
 void run_forget(struct app *app);
+void run_sample(struct run_state *r);                     /* once a second: rates from progress */
+/* attach.c: the run of another process, from what it tells beside its target */
+void attach_begin(struct app *app);
+bool attach_update(struct app *app);
+void attach_stop(struct app *app);
+void act_stop_now(struct app *app); void act_detach(struct app *app); void act_freeze(struct app *app);
+/* run_view.c */
+void run_draw(struct app *app, struct pane p);
 const char *run_rate(const struct app *app, char *out, size_t room);
 /* diff.c */
 bool diff_update(struct app *app);

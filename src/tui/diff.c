@@ -330,8 +330,8 @@ void diff_save(struct app *app, const char *path)
     struct sl_buf text = { 0 };
     struct export_table t;
     const enum export_format format = export_format_of(path);
-    if (diff_going(app)) {
-        app_say(app, STYLE_DIM, "it is still being compared; x stops it");
+    if (diff_going(app) && format == EXPORT_JSON) {
+        app_say(app, STYLE_DIM, "it is still being compared: JSON when that is done; .txt .md .csv hold what is known now");
         return;
     }
     char *json = format == EXPORT_JSON ? sl_job_report_json(app->diff.job) : NULL;

@@ -170,7 +170,7 @@ static void forget(struct app *app)
     inspect_forget(app);
     layers_forget(app);
     map_forget(app);
-    if (!run_going(app))
+    if (!run_going(app) && !app->run.attached)
         run_forget(app);
     sl_job_free(app->check);
     app->check = NULL;

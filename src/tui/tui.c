@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/pool.h"
 #include "tui/app.h"
+#include "tui/keeper.h"
 #include "tui/screen.h"
 #include <langinfo.h>
 #include <poll.h>
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #define MILLISECONDS_PER_TICK 200     /* while something is under way */
 #define SCRIPT_LIMIT UINT64_C(1000000)
@@ -69,6 +72,42 @@ static void loop(struct app *app, struct screen *s)
     }
 }
 
+/* ---- without the terminal ------------------------------------------------------------ */
+
+static volatile sig_atomic_t stop_with;          /* code of the signal that came, 0 none */
+
+static void on_stop(int number)
+{
+    stop_with = 128 + number;
+}
+
+static void take_stops(void)
+{
+    static const int numbers[] = { SIGTERM, SIGINT };
+    struct sigaction stop = { .sa_handler = on_stop };
+    sigemptyset(&stop.sa_mask);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        sigaction(numbers[i], &stop, NULL);
+    signal(SIGTSTP, SIG_IGN);
+}
+
+/* The terminal is given back or gone; the conversion goes on, and can be watched by attach. */
+#define LOOKS_NS 100000000L
+static void go_on_alone(struct app *app)
+{
+    if (!app->lost)
+        fprintf(stderr, "shardlens: goes on as process %ld; back to it: shardlens attach %s\n", (long)getpid(),
+                sl_printable(app->run.target, (char[1024]){ 0 }, 1024));
+    take_stops();
+    keeper_let_go(app->lost ? SL_HANGUP : SL_OK);
+    while (!sl_job_finished(app->run.job)) {
+        nanosleep(&(struct timespec){ .tv_nsec = LOOKS_NS }, NULL);
+        if (stop_with)
+            sl_job_cancel(app->run.job, stop_with);
+    }
+    sl_job_wait(app->run.job, NULL);
+}
+
 static int ended(struct app *app, struct sl_error *err)
 {
     static const struct { int code; const char *word; } ends[] = {
@@ -95,6 +134,9 @@ static int run_terminal(const struct sl_tui_options *options, struct sl_error *e
     int code = screen_check(err);
     if (code)
         return code;
+    const int kept = keeper_begin();             /* before there is any thread */
+    if (kept >= 0)
+        return kept;
     app = app_new(options, err);
     if (!app)
         return SL_MEMORY;
@@ -102,7 +144,10 @@ static int run_terminal(const struct sl_tui_options *options, struct sl_error *e
     if (!code) {
         loop(app, s);
         screen_close(s);
-        code = ended(app, err);
+        if (app->detach)
+            go_on_alone(app);
+        else
+            code = ended(app, err);
     }
     app_free(app);
     return code;

@@ -15,7 +15,8 @@
 struct sl_buf;
 
 struct sl_tui_options {
-    const char *path;                     /* a checkpoint: folder or file */
+    const char *path;                     /* a checkpoint: folder or file; with attach: its source, NULL unknown */
+    const char *attach;                   /* a target that another process writes: its run is shown; NULL */
     const struct sl_open_options *open;   /* NULL: none */
     bool ascii;                           /* 7-bit glyphs even in a UTF-8 locale */
     bool mono;                            /* no colours; NO_COLOR does the same */

@@ -29,7 +29,7 @@ struct sl_checkpoint {
     int percent;
 };
 struct sl_plan { struct sl_plan_info info; struct sl_checkpoint *ck; struct sl_plan_file file; };
-struct sl_job { struct sl_plan *plan; bool check, paused, ended; struct sl_check_result checked; struct sl_summary summary; };
+struct sl_job { struct sl_plan *plan; bool check, paused, draining, ended; struct sl_check_result checked; struct sl_summary summary; };
 
 static const int64_t shape[2] = { 4, 5 };
 
@@ -267,6 +267,7 @@ void sl_job_progress(const struct sl_job *job, struct sl_progress *out)
 {
     int percent = job->plan ? job->plan->ck->percent : 100;
     *out = (struct sl_progress){ .phase = SL_PHASE_COPY, .paused = job->paused, .finished = job->ended, .bytes_done = (uint64_t)percent * 10, .bytes_total = 1000,
+                                 .all_done = (uint64_t)percent * 10, .all_total = 1000, .draining = job->draining, .read_wait = 5, .write_wait = 1, .working = 4,
                                  .tensors_done = (uint64_t)percent / 2, .tensors_total = 50, .read_bytes = 610000000, .written_bytes = 600000000,
                                  .seconds = 3, .workers = 4 };
     for (int i = 0; i < 4; i++) {
@@ -275,6 +276,8 @@ void sl_job_progress(const struct sl_job *job, struct sl_progress *out)
     }
 }
 void sl_job_pause(struct sl_job *job, bool pause) { job->paused = pause; }
+void sl_job_drain(struct sl_job *job, bool drain) { job->draining = drain; }
+const char *sl_doing_name(enum sl_doing d) { return d == SL_DOING_READ ? "read" : "work"; }
 void sl_job_cancel(struct sl_job *job, int code) { (void)code; job->ended = true; }
 bool sl_job_finished(const struct sl_job *job) { return job->check || job->ended; }
 int sl_job_wait(struct sl_job *job, struct sl_error *err) { return job->check ? SL_OK : sl_fail(err, SL_INTERRUPTED, "", "stopped"); }

@@ -171,9 +171,13 @@ static void a_running_conversion_is_watched(void **state)
     }
     free(got);
     shows("run/40", "5Sp", 80, 24, "PAUSED");
-    shows("run/40", "5Sx", 80, 24, "stop the conversion?");
-    shows("run/40", "5Sxn", 80, 24, "the conversion goes on");
-    shows("run/40", "5Sxy<wait>", 80, 24, "STOPPED");
+    shows("run/40", "5Sx", 80, 24, "STOPPING AFTER THESE");
+    shows("run/40", "5Sxx", 80, 24, "going on after all");
+    shows("run/40", "5Sv", 80, 24, "just now, held");
+    shows("run/40", "5S", 80, 24, "wait 50% for reads");
+    shows("run/40", "5SX", 80, 24, "stop the conversion now?");
+    shows("run/40", "5SXn", 80, 24, "the conversion goes on");
+    shows("run/40", "5SXy<wait>", 80, 24, "STOPPED");
     shows("run/40", "5Sq", 80, 24, "y yes");
     shows("run/40", "5SR", 80, 24, "not while a conversion reads it");
 }
@@ -181,7 +185,7 @@ static void a_running_conversion_is_watched(void **state)
 static void a_mismatch_stands_first_in_the_report(void **state)
 {
     (void)state;
-    char *got = render("run/40", "5Sxy<wait>7", 80, 24);
+    char *got = render("run/40", "5SXy<wait>7", 80, 24);
     char *bad = strstr(got, "! layers.0.experts.7.weight"), *good = strstr(got, "layers.0.experts.0.weight");
     assert_non_null(bad);
     assert_true(!good || bad < good);
