@@ -62,9 +62,13 @@ static struct jobs *volatile to_wake;
 static const int handled[] = { SIGHUP, SIGTERM, SIGINT, SIGTSTP, SIGCONT, SIGWINCH };
 #define HANDLED (sizeof handled / sizeof handled[0])
 
+static volatile sig_atomic_t gone;       /* the terminal is: more SIGHUPs may come, from the kernel and from the keeper */
+
 static void on_signal(int number)
 {
     came[number] = 1;
+    if (number == SIGHUP)
+        gone = 1;
     if (to_wake)
         jobs_poke(to_wake);
 }
@@ -135,7 +139,9 @@ static void signals_give_back(struct screen *s)
 {
     crash.ready = false;
     for (int i = 1; i < NSIG; i++)
-        if (s->changed[i])
+        if (i == SIGHUP && gone)
+            signal(SIGHUP, SIG_IGN);
+        else if (s->changed[i])
             sigaction(i, &s->before[i], NULL);
     to_wake = NULL;
 }
@@ -366,10 +372,9 @@ int screen_key(struct screen *s)
     }
 }
 
-bool screen_wait(struct screen *s, int fd, int timeout_ms)
+static bool is_there(int fd, int timeout_ms)
 {
     struct pollfd fds[2] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
-    (void)s;
     if (poll(fds, 2, timeout_ms) < 0)
         return errno == EINTR;
     if (fds[0].revents & (POLLHUP | POLLERR | POLLNVAL))
@@ -380,4 +385,13 @@ bool screen_wait(struct screen *s, int fd, int timeout_ms)
             return false;
     }
     return true;
+}
+
+bool screen_wait(struct screen *s, int fd, int timeout_ms)
+{
+    (void)s;
+    if (is_there(fd, timeout_ms))
+        return true;
+    gone = 1;
+    return false;
 }

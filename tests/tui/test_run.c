@@ -45,13 +45,26 @@ static const char *slow_disk(void)
     return preload;
 }
 
-/* A terminal with the program on the fixture and a disk of that many bytes a second. */
+/* The disk is slow from now on, or as fast as it is. */
+static void disk(bool slow)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/slow", folder);
+    FILE *f = slow ? fopen(path, "w") : NULL;
+    if (f)
+        fclose(f);
+    if (!slow)
+        unlink(path);
+}
+
+/* A terminal with the program on the fixture and a disk that can have that many bytes a second. */
 static void start_slow(struct terminal *t, int cols, int rows, const char *bytes)
 {
-    char rate[64];
-    const char *env[] = { slow_disk(), rate, "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0", NULL };
+    char rate[64], when[128];
+    const char *env[] = { slow_disk(), rate, when, "ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0", NULL };
     const char *argv[] = { program(), LLAMA, NULL };
     snprintf(rate, sizeof rate, "SLOW_BYTES=%s", bytes);
+    snprintf(when, sizeof when, "SLOW_WHEN=%s/slow", folder);
     terminal_start(t, cols, rows, env, argv);
     assert_true(terminal_expect(t, " faults", SLOW));
 }
@@ -73,6 +86,7 @@ static void begin_run(struct terminal *t, const char *name)
     assert_true(terminal_expect(t, name, SLOW));
     terminal_settle(t, 300, 3000);
     assert_true(terminal_expect(t, "everything is ready", SLOW));
+    disk(true);
     terminal_type(t, "S");
     if (!terminal_expect(t, "= WRITING", SLOW))
         fail_msg("it did not start:\n%s", terminal_text(t));
@@ -126,7 +140,7 @@ static void a_slow_run_answers_keys_stops_between_tensors_and_goes_on(void **sta
 {
     (void)state;
     struct terminal t;
-    start_slow(&t, 80, 24, "60000");
+    start_slow(&t, 80, 24, "15000");
     begin_run(&t, "hf");
     assert_true(terminal_expect(&t, "verified", SLOW));
     terminal_type(&t, "p");
@@ -140,7 +154,8 @@ static void a_slow_run_answers_keys_stops_between_tensors_and_goes_on(void **sta
     assert_true(terminal_expect(&t, "going on", SLOW));
     terminal_type(&t, "x");
     assert_true(terminal_expect(&t, "STOPPED", SLOW));
-    assert_true(terminal_shows(&t, "go on with --resume"));
+    disk(false);
+    assert_true(terminal_expect(&t, "go on with --resume", SLOW));
     assert_false(is_there("hf"));
     terminal_type(&t, "5");
     assert_true(terminal_expect(&t, "an unfinished run is there", SLOW));
@@ -159,7 +174,7 @@ static void a_run_that_is_left_goes_on_and_is_seen_by_attach(void **state)
     (void)state;
     struct terminal t, other;
     char path[128];
-    start_slow(&t, 80, 24, "30000");
+    start_slow(&t, 80, 24, "10000");
     begin_run(&t, "left");
     terminal_type(&t, "d");
     assert_true(terminal_expect(&t, "shardlens attach", SLOW));
@@ -176,6 +191,8 @@ static void a_run_that_is_left_goes_on_and_is_seen_by_attach(void **state)
     terminal_type(&other, "d");                          /* leaving a viewer leaves the run alone */
     assert_int_equal(terminal_end(&other, SLOW), 0);
     start(&other, 80, 24, "attach", path);
+    assert_true(terminal_expect(&other, "= WRITING", SLOW));
+    disk(false);
     assert_true(terminal_expect(&other, "DONE", SLOW));
     terminal_type(&other, "q");
     assert_int_equal(terminal_end(&other, SLOW), 0);
@@ -215,7 +232,7 @@ static void a_lost_terminal_does_not_lose_the_run_and_does_not_spin(void **state
 {
     (void)state;
     struct terminal t;
-    start_slow(&t, 80, 24, "40000");
+    start_slow(&t, 80, 24, "15000");
     begin_run(&t, "lost");
     const long pid = holder_of("lost");
     close(t.fd);
@@ -229,6 +246,7 @@ static void a_lost_terminal_does_not_lose_the_run_and_does_not_spin(void **state
         print_message("%ld ticks of processor time in a second without a terminal\n", after - before);
         assert_true(after - before < sysconf(_SC_CLK_TCK) / 4);
     }
+    disk(false);
     assert_true(comes("lost", SLOW));
     is_the_source("lost");
     for (int i = 0; i < 100 && ticks_of(pid) >= 0; i++)
@@ -241,9 +259,10 @@ static void attach_stops_a_conversion_of_the_command_line_in_order(void **state)
     (void)state;
     struct terminal t;
     char path[128], command[1024];
+    disk(true);
     snprintf(path, sizeof path, "%s/cli", folder);
-    snprintf(command, sizeof command, "(%s SLOW_BYTES=30000 ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 %s convert " LLAMA " %s --to hf; echo $? > %s/status) >/dev/null 2>&1 &",
-             slow_disk(), program(), path, folder);
+    snprintf(command, sizeof command, "(%s SLOW_BYTES=30000 SLOW_WHEN=%s/slow ASAN_OPTIONS=verify_asan_link_order=0:detect_leaks=0 %s convert " LLAMA " %s --to hf; echo $? > %s/status) >/dev/null 2>&1 &",
+             slow_disk(), folder, program(), path, folder);
     assert_int_equal(system(command), 0);
     assert_true(holder_of("cli") > 0);
     start(&t, 80, 24, "attach", path);
