@@ -215,6 +215,25 @@ struct sl_job;
 int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **job, struct sl_error *err);
 const struct sl_check_result *sl_check_result(const struct sl_job *job);
 
+/* What the weights themselves show of the order of their rows, where args say nothing or may be wrong:
+ * by statistics that trained weights have and random ones have not, so never a proof. */
+struct sl_layout_finding {
+    const char *question;                        /* "qkv", "gate-up", "rope" */
+    const char *answer;                          /* one line; or why it can't be told */
+    const char *measure;                         /* the numbers that it rests on */
+    enum sl_confidence confidence;               /* likely or guess, never certain */
+    int32_t layers, agree;                       /* layers looked at, and those that say so */
+    bool told;                                   /* false: the weights do not show it */
+    bool as_read;                                /* told, and it is the order that the checkpoint is read in */
+};
+struct sl_layout_report;
+/* Reads the attention and gated matrices of at most a dozen layers. cancel as for sl_tensor_stats.
+ * SL_UNSUPPORTED when the family is unknown. Free the report. */
+int sl_layout_look(struct sl_checkpoint *ck, const volatile int *cancel, struct sl_layout_report **out, struct sl_error *err);
+size_t sl_layout_finding_count(const struct sl_layout_report *report);
+const struct sl_layout_finding *sl_layout_finding(const struct sl_layout_report *report, size_t index);
+void sl_layout_report_free(struct sl_layout_report *report);
+
 /* ---- plan --------------------------------------------------------------- */
 
 enum sl_format { SL_TO_AUTO, SL_TO_HF, SL_TO_HF_BIN, SL_TO_PT, SL_TO_MEGATRON, SL_TO_TORCH_DIST };

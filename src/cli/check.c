@@ -15,7 +15,44 @@ static void check_text(struct sl_buf *b, const struct sl_check_result *r)
     problems_text(b, r->problems, r->problem_count);
 }
 
-static void check_json(struct sl_buf *b, const struct sl_check_result *r)
+static const char *confidence_text(const struct sl_layout_finding *f)
+{
+    return f->told ? sl_confidence_name(f->confidence) : "not told";
+}
+
+static void layout_text(struct sl_buf *b, const struct sl_layout_report *report)
+{
+    for (size_t i = 0; i < sl_layout_finding_count(report); i++) {
+        const struct sl_layout_finding *f = sl_layout_finding(report, i);
+        sl_buf_printf(b, "%s %-8s  %-8s  %s\n", !f->told ? " " : f->as_read ? "=" : "!", f->question, confidence_text(f), f->answer);
+        if (f->layers)
+            sl_buf_printf(b, "                      %d of %d layers say so; %s\n", (int)f->agree, (int)f->layers, f->measure);
+    }
+    if (report)
+        sl_buf_str(b, "  from statistics of the weights: an indication, not a proof\n");
+}
+
+static void layout_json(struct sl_json *j, const struct sl_layout_report *report)
+{
+    sl_json_key(j, "layout");
+    sl_json_array(j);
+    for (size_t i = 0; i < sl_layout_finding_count(report); i++) {
+        const struct sl_layout_finding *f = sl_layout_finding(report, i);
+        sl_json_object(j);
+        sl_json_kstr(j, "question", f->question);
+        sl_json_kbool(j, "told", f->told);
+        sl_json_kstr(j, "answer", f->answer);
+        sl_json_kbool(j, "as_read", f->as_read);
+        sl_json_kstr(j, "confidence", f->told ? sl_confidence_name(f->confidence) : NULL);
+        sl_json_kint(j, "layers", f->layers);
+        sl_json_kint(j, "agree", f->agree);
+        sl_json_kstr(j, "measure", f->measure);
+        sl_json_object_end(j);
+    }
+    sl_json_array_end(j);
+}
+
+static void check_json(struct sl_buf *b, const struct sl_check_result *r, const struct sl_layout_report *report)
 {
     struct sl_json j;
     sl_json_begin(&j, b, 2);
@@ -33,6 +70,8 @@ static void check_json(struct sl_buf *b, const struct sl_check_result *r)
     sl_json_kuint(&j, "replicas", r->replicas_compared);
     sl_json_kuint(&j, "replicas_different", r->replicas_different);
     sl_json_object_end(&j);
+    if (report)
+        layout_json(&j, report);
     sl_json_object_end(&j);
     sl_buf_char(b, '\n');
 }
@@ -41,6 +80,7 @@ int command_check(const struct values *v)
 {
     struct sl_checkpoint *ck;
     struct sl_job *job = NULL;
+    struct sl_layout_report *report = NULL;
     struct sl_error err = { 0 };
     int code = open_checkpoint(v, v->args[0], &ck);
     if (code)
@@ -49,6 +89,8 @@ int command_check(const struct values *v)
     code = sl_check_start(ck, v->given[OPT_DEEP], &job, &err);
     if (!code)
         code = job_follow(v, job, "check", &err);
+    if (!code && v->given[OPT_LOOK])
+        code = sl_layout_look(ck, NULL, &report, &err);
     signals_forget();
     if (code) {
         code = report_error(&err);
@@ -56,14 +98,17 @@ int command_check(const struct values *v)
         const struct sl_check_result *r = sl_check_result(job);
         struct sl_buf out = { 0 };
         if (v->given[OPT_JSON])
-            check_json(&out, r);
+            check_json(&out, r, report);
         else
             check_text(&out, r);
+        if (!v->given[OPT_JSON])
+            layout_text(&out, report);
         code = out_flush(&out);
         for (size_t i = 0; !code && i < r->problem_count; i++)
             if (r->problems[i].severity == SL_ERROR)
                 code = SL_NO;
     }
+    sl_layout_report_free(report);
     sl_job_free(job);
     sl_close(ck);
     return code;

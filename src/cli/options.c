@@ -9,12 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct option_row *option_by_name(const char *name, size_t len)
+/* A name may mean one thing to one command and another to others; an option of no command at hand is
+ * found too, to be refused by its name. */
+static const struct option_row *option_by_name(const char *name, size_t len, unsigned commands)
 {
-    for (size_t i = 0; i < option_row_count; i++)
-        if (strlen(option_rows[i].name) == len && memcmp(option_rows[i].name, name, len) == 0)
+    const struct option_row *other = NULL;
+    for (size_t i = 0; i < option_row_count; i++) {
+        if (strlen(option_rows[i].name) != len || memcmp(option_rows[i].name, name, len) != 0)
+            continue;
+        if (option_rows[i].commands & commands)
             return &option_rows[i];
-    return NULL;
+        other = &option_rows[i];
+    }
+    return other;
 }
 
 static const struct option_row *option_by_letter(char letter)
@@ -137,7 +144,7 @@ static int parse_option(int argc, char **argv, int *i, unsigned commands, struct
     if (argv[*i][1] != '-')
         return parse_letters(argc, argv, i, commands, v, err);
     const size_t len = equals ? (size_t)(equals - name) : strlen(name);
-    const struct option_row *o = option_by_name(name, len);
+    const struct option_row *o = option_by_name(name, len, commands);
     return o ? give_option(argc, argv, i, o, equals ? equals + 1 : NULL, commands, v, err) : unknown_option(name, len, commands, err);
 }
 
@@ -273,7 +280,7 @@ int values_merge(struct values *v, const struct sl_value *dict, const char *wher
             *p = *p == '_' ? '-' : *p;
         if (!strcmp(name, "source") || !strcmp(name, "target") || !strcmp(name, "src") || !strcmp(name, "dst"))
             continue;
-        const struct option_row *o = option_by_name(name, strlen(name));
+        const struct option_row *o = option_by_name(name, strlen(name), commands);
         int code = SL_OK;
         if (!o || !(o->commands & commands) || o->id == OPT_CONFIG || o->id == OPT_HELP)
             code = unknown_option(name, strlen(name), commands, err);

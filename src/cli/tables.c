@@ -81,6 +81,8 @@ const struct option_row option_rows[] = {
     { OPT_SORT, "sort", 0, KIND_CHOICE, "name|size|file", 0, 0, IN_LS, "order (default file)" },
     { OPT_DEEP, "deep", 0, KIND_FLAG, NULL, 0, 0, IN_CHECK, "read the data too: NaN, Inf, CRCs, replicas and ties equal" },
     { OPT_CHECK, "check", 0, KIND_TEXT, "FILE", 0, 0, IN_MODELS, "is this family file whole? says what is wrong and where" },
+    { OPT_LOOK, "layout", 0, KIND_FLAG, NULL, 0, 0, IN_CHECK,
+      "what the weights themselves show of QKV, gate/up and RoPE order: likely or a guess, never a proof" },
     { OPT_FAMILY, "family", 0, KIND_TEXT, "NAME", 0, 0, IN_DEMO, "minicpm (the default), llama, mistral, qwen2, qwen3, or with experts mixtral, qwen3-moe, minicpm-moe, minicpm-blockffn" },
     { OPT_LAYOUT, "layout", 0, KIND_CHOICE, "megatron|hf|torch_dist|damaged", 0, 0, IN_DEMO, "what to write (default megatron; damaged: its last file is cut off)" },
     { OPT_SEED, "seed", 0, KIND_NUMBER, "N", 0, INT64_MAX, IN_DEMO, "another seed gives other weights" },
