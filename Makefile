@@ -146,7 +146,7 @@ tsan-run: $(TESTS_base) $(TESTS_run) $(TESTS_api)
 	$(Q)TSAN_OPTIONS=suppressions=$(CURDIR)/tests/tsan.supp SHARDLENS_TEST_SECONDS=1200 sh tests/run.sh $^
 
 KILLS ?= 400
-torture: $(OUT)/tests/cli/test_kill $(OUT)/tests/cli/test_promises $(OUT)/tests/api/test_faults $(OUT)/tests/run/test_kill
+torture: $(OUT)/tests/cli/test_kill $(OUT)/tests/cli/test_promises $(OUT)/tests/cli/test_parts $(OUT)/tests/api/test_faults $(OUT)/tests/run/test_kill
 	$(Q)SHARDLENS_KILLS=$(KILLS) SHARDLENS_TEST_SECONDS=7200 sh tests/run.sh $^
 
 FUZZ_SECONDS ?= 600

@@ -342,7 +342,13 @@ struct sl_run_options {
                                             rewritten every second: what sl_place_look shows to others */
     const char *report;                  /* NULL: DST/shardlens-report.json, or, where DST is one file,
                                             DST.shardlens-report.json; "-": none is written */
+    uint32_t part, parts;                /* of several processes: only the files of part 1..parts, to
+                                            DST.part-I-of-N; results are of its own tensors. 0: the whole */
+    bool finish;                         /* make DST of its parts, which are there and done. What they said of
+                                            their tensors is believed unless check_parts says to read all again */
+    bool check_parts;
 };
+#define SL_MAX_PARTS 10000
 /* Starts the conversion in threads of its own and returns at once. SL_WRITE when the target
  * exists or can't be made, SL_USAGE when source and target meet. options may be NULL. */
 int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,

@@ -55,6 +55,7 @@ struct sl_job {
     struct sl_arena arena;
     struct sl_problems problems;         /* checks */
     struct sl_layout plain[2];           /* comparisons by names alone */
+    struct sl_conversion part;           /* a conversion of several processes: what this one does */
 };
 
 /* pairs.c: the report of a verify or diff job. */

@@ -21,6 +21,7 @@ static void job_release(struct sl_job *job)
 {
     sl_layout_free(&job->plain[0]);
     sl_layout_free(&job->plain[1]);
+    sl_conversion_part_free(&job->part);
     sl_arena_free(&job->arena);
     free(job);
 }
@@ -36,6 +37,19 @@ static int job_give(struct sl_job *job, int code, struct sl_job **out)
     return SL_OK;
 }
 
+static int check_parts(const struct sl_plan *plan, const struct sl_run_options *o, struct sl_error *err)
+{
+    if (plan->p->single_file)
+        return sl_fail(err, SL_USAGE, "", "a target of one file is not done in parts; leave --part and --finish out, or say --to hf-bin");
+    if (o->parts && o->finish)
+        return sl_fail(err, SL_USAGE, "", "--part and --finish are two steps: all parts first, then --finish");
+    if (o->parts && (o->part < 1 || o->part > o->parts || o->parts > SL_MAX_PARTS))
+        return sl_fail(err, SL_USAGE, "", "--part %u/%u: not a part; parts are counted from 1/N to N/N, and N is at most %d", o->part, o->parts, SL_MAX_PARTS);
+    if (o->parts && o->report)
+        return sl_fail(err, SL_USAGE, "", "--report belongs to --finish; a part's own report is in its folder");
+    return SL_OK;
+}
+
 int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options, struct sl_job **out, struct sl_error *err)
 {
     if (!plan->info.target)
@@ -46,7 +60,12 @@ int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,
     struct sl_job *job = !o.report && plan->p->single_file ? NULL : job_new(plan->ck);
     if (!job)
         return sl_fail_memory(err, sizeof *job);
-    return job_give(job, sl_run_convert(plan->p, plan->info.target, &o, &job->run, err), out);
+    int code = o.parts || o.finish ? check_parts(plan, &o, err) : SL_OK;
+    if (!code && o.parts)
+        code = sl_conversion_part(plan->p, o.part, o.parts, &job->part, err);
+    if (!code)
+        code = sl_run_convert(o.parts ? &job->part : plan->p, plan->info.target, &o, &job->run, err);
+    return job_give(job, code, out);
 }
 
 static int need_layout(const struct sl_checkpoint *ck, struct sl_error *err)

@@ -17,7 +17,7 @@ enum option_id {
     OPT_TO, OPT_MODEL, OPT_SET, OPT_FAMILY_FILE, OPT_CHECK, OPT_HF_CONFIG, OPT_DTYPE, OPT_MAX_SHARD_SIZE,
     OPT_TP, OPT_PP, OPT_VPP, OPT_EP, OPT_ETP, OPT_PP_LAYOUT, OPT_NAMES, OPT_EXPERTS, OPT_PAD_WITH,
     OPT_ITERATION, OPT_VOCAB_DIVISOR, OPT_DIST_FILES,
-    OPT_THREADS, OPT_MEMORY, OPT_VERIFY, OPT_RESUME, OPT_FORCE, OPT_REPORT, OPT_PROGRESS,
+    OPT_THREADS, OPT_MEMORY, OPT_VERIFY, OPT_RESUME, OPT_PART, OPT_FINISH, OPT_FORCE, OPT_REPORT, OPT_PROGRESS,
     OPT_CONFIG, OPT_RANK, OPT_SORT, OPT_DEEP, OPT_LOOK, OPT_FAMILY, OPT_LAYOUT, OPT_SEED, OPT_SIZE,
     OPT_COUNT
 };
@@ -99,6 +99,8 @@ int open_checkpoint(const struct values *v, const char *path, struct sl_checkpoi
 int plan_options(const struct values *v, const struct sl_checkpoint *ck, const char *dst,
                  struct sl_plan_options *o, struct sl_error *err);
 void run_options(const struct values *v, struct sl_run_options *o);
+/* --part into part and parts. */
+int part_parse(const struct values *v, struct sl_run_options *o, struct sl_error *err);
 /* "--rank tp=1,pp=0": axes not named are -1. */
 struct rank_filter { int32_t tp, pp, ep; };
 int rank_filter_parse(const char *text, struct rank_filter *f, struct sl_error *err);

@@ -93,7 +93,28 @@ void run_options(const struct values *v, struct sl_run_options *o)
         .threads = (uint32_t)v->number[OPT_THREADS], .memory = v->size[OPT_MEMORY],
         .verify = !strcmp(verify, "none") ? SL_VERIFY_NONE : !strcmp(verify, "checksum") ? SL_VERIFY_CHECKSUM : SL_VERIFY_REREAD,
         .force = v->given[OPT_FORCE], .resume = v->given[OPT_RESUME], .tell = true, .report = report,
+        .finish = v->given[OPT_FINISH], .check_parts = v->given[OPT_FINISH] && v->given[OPT_VERIFY],
     };
+}
+
+/* "3/16" */
+int part_parse(const struct values *v, struct sl_run_options *o, struct sl_error *err)
+{
+    const char *text = v->text[OPT_PART], *slash = text ? strchr(text, '/') : NULL;
+    char first[24];
+    int64_t part = 0, parts = 0;
+    if (!text)
+        return SL_OK;
+    if (slash && (size_t)(slash - text) < sizeof first) {
+        snprintf(first, sizeof first, "%.*s", (int)(slash - text), text);
+        if (sl_text_parse_i64(first, &part) && sl_text_parse_i64(slash + 1, &parts) && part >= 1 && part <= parts && parts <= SL_MAX_PARTS) {
+            o->part = (uint32_t)part;
+            o->parts = (uint32_t)parts;
+            o->tell = false;                     /* it would tell of a part as of the whole */
+            return SL_OK;
+        }
+    }
+    return sl_fail(err, SL_USAGE, "", "--part %s: not a part; write it as I/N, from 1/N to N/N (N at most %d)", text, SL_MAX_PARTS);
 }
 
 int rank_filter_parse(const char *text, struct rank_filter *f, struct sl_error *err)

@@ -23,14 +23,23 @@ static void notes_to_stderr(const struct sl_checkpoint *ck, const struct sl_plan
         note_to_stderr(&plan->notes[i]);
 }
 
-static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_summary *s)
+static void written_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_run_options *o, const struct sl_summary *s)
 {
-    char bytes[32], rate[32], peak[32];
+    char bytes[32], rate[32];
+    sl_buf_printf(b, "  written   %llu tensors, %s", (unsigned long long)s->tensors, sl_text_bytes(s->bytes, bytes, sizeof bytes));
+    if (!o->parts)
+        sl_buf_printf(b, " in %zu file%s", info->file_count, info->file_count == 1 ? "" : "s");
+    sl_buf_printf(b, ", %.2f s, %s/s\n", s->seconds, sl_text_bytes((uint64_t)s->bytes_per_second, rate, sizeof rate));
+}
+
+static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, const struct sl_run_options *o, const struct sl_summary *s)
+{
+    char peak[32];
     sl_buf_printable(b, info->target, strlen(info->target));
+    if (o->parts)
+        sl_buf_printf(b, "  part %u of %u; when all are done: --finish", o->part, o->parts);
     sl_buf_char(b, '\n');
-    sl_buf_printf(b, "  written   %llu tensors, %s in %zu file%s, %.2f s, %s/s\n", (unsigned long long)s->tensors,
-                  sl_text_bytes(s->bytes, bytes, sizeof bytes), info->file_count, info->file_count == 1 ? "" : "s", s->seconds,
-                  sl_text_bytes((uint64_t)s->bytes_per_second, rate, sizeof rate));
+    written_text(b, info, o, s);
     sl_buf_printf(b, "  verified  %s\n", s->verify);
     sl_buf_printf(b, "  memory    %s at most\n", sl_text_bytes(s->peak_memory_bytes, peak, sizeof peak));
     if (info->left_out_count)
@@ -48,7 +57,9 @@ static int run_plan(const struct values *v, struct sl_plan *plan, struct sl_buf 
     struct sl_job *job = NULL;
     run_options(v, &o);
     signals_watch();
-    int code = sl_convert_start(plan, &o, &job, err);
+    int code = part_parse(v, &o, err);
+    if (!code)
+        code = sl_convert_start(plan, &o, &job, err);
     if (!code)
         code = job_follow(v, job, "convert", err);
     signals_forget();
@@ -58,7 +69,7 @@ static int run_plan(const struct values *v, struct sl_plan *plan, struct sl_buf 
         if (report)
             sl_buf_printf(out, "%s\n", report);
         else
-            summary_text(out, sl_plan_info(plan), sl_job_summary(job));
+            summary_text(out, sl_plan_info(plan), &o, sl_job_summary(job));
         free(report);
     }
     sl_job_free(job);

@@ -72,6 +72,8 @@ const struct option_row option_rows[] = {
     { OPT_VERIFY, "verify", 0, KIND_CHOICE, "none|checksum|reread", 0, 0, IN_CONVERT,
       "after writing: compare checksums, or read the target back and compare with the source (default reread)" },
     { OPT_RESUME, "resume", 0, KIND_FLAG, NULL, 0, 0, IN_CONVERT, "go on with an interrupted run of the same plan" },
+    { OPT_PART, "part", 0, KIND_TEXT, "I/N", 0, 0, IN_CONVERT, "do one of N parts, to DST.part-I-of-N (Slurm arrays); done parts are left alone, begun ones gone on with" },
+    { OPT_FINISH, "finish", 0, KIND_FLAG, NULL, 0, 0, IN_CONVERT, "make DST of its parts; with --verify, read all of it again" },
     { OPT_FORCE, "force", 'f', KIND_FLAG, NULL, 0, 0, IN_CONVERT, "replace an existing target" },
     { OPT_REPORT, "report", 0, KIND_TEXT, "FILE", 0, 0, IN_CONVERT, "validation report, - for standard output (default DST/shardlens-report.json; DST.shardlens-report.json for one file)" },
     { OPT_PROGRESS, "progress", 0, KIND_CHOICE, "auto|bar|plain|json|none", 0, 0, RUNNING | IN_CHECK | IN_BATCH, "progress on standard error (default auto)" },

@@ -462,6 +462,8 @@ static int read_implies(const struct loader *l, const struct sl_value *json, str
     f->implies = rows;
     if (rows && rows->kind != SL_VALUE_DICT)
         return refuse(l, (struct place){.section = "implies"}, "an object is expected");
+    if (rows && !sl_facts()->setting_count)      /* they are always there, but for memory */
+        return sl_fail_memory(l->err, 1 << 16);
     for (size_t i = 0; rows && i < rows->len; i++) {
         const struct place at = {"implies", i, sl_value_str(rows->keys[i])};
         bool invert = false;

@@ -83,6 +83,16 @@ int sl_conversion_make(struct sl_ckpt *c, const struct sl_model *m, const struct
                        struct sl_conversion **out, struct sl_error *err);
 void sl_conversion_free(struct sl_conversion *p);
 
+/* deal.c: which part (from 1) of `parts` writes each output file; part_of_file has file_count entries. The same
+ * on every machine. */
+int sl_conversion_deal(const struct sl_conversion *p, uint32_t parts, uint32_t *part_of_file, struct sl_error *err);
+/* One part as a plan of its own, without the files that belong to the whole (extras): its targets and files
+ * are numbered anew. It borrows from p; free it with sl_conversion_part_free. */
+int sl_conversion_part(const struct sl_conversion *p, uint32_t part, uint32_t parts, struct sl_conversion *out, struct sl_error *err);
+void sl_conversion_part_free(struct sl_conversion *part);
+/* The hash that such a plan has. */
+void sl_conversion_part_hash(const struct sl_conversion *p, uint32_t part, uint32_t parts, char hash[33]);
+
 /* The copies that make `target` of `source`, which have the same params in the same order.
  * Padding of the target is zeros, or with pad_last the last row of its param. *copies and
  * *target_first (tensor_count + 1 entries) are malloc'ed. SL_UNSUPPORTED when the target has

@@ -211,12 +211,13 @@ static int make_order(struct sl_run *r, struct convert *v, struct sl_error *err)
 static void add_advice(const struct sl_run *r, const struct convert *v, int code, struct sl_error *err)
 {
     const size_t len = strlen(err->message);
+    const char *how = r->options.finish ? "--finish" : r->options.parts ? "the same --part" : "--resume";
     char advice[128];
     if (atomic_load(&r->cancel))
-        snprintf(advice, sizeof advice, "; %" PRIu64 " of %zu tensors are written: go on with --resume",
-                 (uint64_t)atomic_load(&v->written), v->p->target_count);
+        snprintf(advice, sizeof advice, "; %" PRIu64 " of %zu tensors are written: go on with %s",
+                 (uint64_t)atomic_load(&v->written), v->p->target_count, how);
     else if (code == SL_WRITE || code == SL_MEMORY)
-        snprintf(advice, sizeof advice, "; when that is mended, go on with --resume");
+        snprintf(advice, sizeof advice, "; when that is mended, go on with %s", how);
     else
         return;
     snprintf(err->message + len, sizeof err->message - len, "%s", advice);
@@ -272,10 +273,8 @@ static void begin_telling(struct sl_run *r, struct convert *v)
     sl_tell_begin(&v->tell, r, v->target.progress_path, v->p->hash, path ? path : v->p->ckpt->path);
 }
 
-static int convert(struct sl_run *r, struct sl_error *err)
+static int write_and_verify(struct sl_run *r, struct convert *v, struct sl_error *err)
 {
-    struct convert *v = r->job;
-    begin_telling(r, v);
     int code = prepare(r, v, err);
     if (!code) {
         sl_run_phase(r, SL_PHASE_COPY, v->p->write_bytes, v->p->target_count);
@@ -288,8 +287,17 @@ static int convert(struct sl_run *r, struct sl_error *err)
         sl_run_phase(r, SL_PHASE_SYNC, bytes, v->p->file_count);
         code = sl_run_each(r, v->p->file_count, outfile_sync, err);
     }
-    if (!code)
-        code = reread(r, v, err);
+    return code ? code : reread(r, v, err);
+}
+
+static int convert(struct sl_run *r, struct sl_error *err)
+{
+    struct convert *v = r->job;
+    begin_telling(r, v);
+    const bool adopts = r->options.finish && !v->target.committed;
+    int code = adopts ? parts_adopt(r, v, err) : SL_OK;
+    if (!code && (!r->options.finish || r->options.check_parts))
+        code = write_and_verify(r, v, err);
     code = outfiles_close(v, code, err);
     if (!code)
         code = finish(r, v, err);
@@ -362,6 +370,27 @@ static int make_results(struct sl_run *r, const struct sl_conversion *p, struct 
     return SL_OK;
 }
 
+/* The place of the whole, of a part, or of all parts together. */
+static int open_place(struct sl_run *r, struct convert *v, const char *dst, struct sl_error *err)
+{
+    const struct sl_run_options *o = &r->options;
+    if (o->finish)
+        return parts_open(r, v, dst, err);
+    if (!o->parts)
+        return sl_target_open(&v->target, v->p, dst, o->force, o->resume, &r->arena, err);
+    struct sl_target whole = { .arena = &r->arena };
+    bool done = false;
+    int code = sl_target_names(&whole, dst, err);
+    if (code)
+        return code;
+    if (sl_path_exists(whole.path) && !o->force)
+        return sl_fail(err, SL_WRITE, whole.path, "exists already; choose another target, or say --force for all parts and --finish");
+    const char *folder = part_folder(&r->arena, whole.path, o->part, o->parts);
+    code = folder ? part_is_done(r, v, folder, &done) : sl_fail_memory(err, 64);
+    v->target.journal.fd = -1;
+    return code || done ? code : sl_target_open(&v->target, v->p, folder, o->force, true, &r->arena, err);
+}
+
 int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct sl_run_options *options,
                    struct sl_run **out, struct sl_error *err)
 {
@@ -393,11 +422,12 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
     if (!code)
         code = make_order(r, v, err);
     if (!code)
-        code = sl_target_open(&v->target, p, dst, r->options.force, r->options.resume, &r->arena, err);
-    v->opened = !code;
-    if (!code)
+        code = open_place(r, v, dst, err);
+    const bool done = r->body != convert;    /* a part, by an earlier run */
+    v->opened = !code && !done;
+    if (!code && !done)
         code = report_prepare(r, v, err);
-    if (!code)
+    if (!code && !done)
         code = outfiles_name(r, v, err);
     if (!code)
         code = sl_run_start(r, err);

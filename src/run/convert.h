@@ -4,6 +4,7 @@
  *     outfile.c   output files: made, kept open, brought to the disk
  *     reread.c    the target read back and compared
  *     extras.c    what goes into the target beside tensors; the report
+ *     parts.c     several processes: what each did, and moving it together
  */
 #ifndef SL_RUN_CONVERT_H
 #define SL_RUN_CONVERT_H
@@ -58,6 +59,17 @@ uint64_t piece_of(const struct sl_tensor *t, size_t buffer_len);
 /* reread.c: by options.verify; sets the summary's words. */
 int reread(struct sl_run *r, struct convert *v, struct sl_error *err);
 
+/* parts.c */
+/* DST.part-I-of-N; NULL when memory is out. */
+const char *part_folder(struct sl_arena *arena, const char *dst, uint32_t part, uint32_t parts);
+/* Has this part, whose plan v has, been done before? Then the run has only its results to tell. */
+int part_is_done(struct sl_run *r, struct convert *v, const char *folder, bool *done);
+/* Opens the target of all parts; counts them. */
+int parts_open(struct sl_run *r, struct convert *v, const char *dst, struct sl_error *err);
+/* Takes their results and moves their files into the partial target. */
+int parts_adopt(struct sl_run *r, struct convert *v, struct sl_error *err);
+
+#define REPORT_NAME "shardlens-report.json"
 /* extras.c */
 int extras_write(struct sl_run *r, struct convert *v, struct sl_error *err);
 /* Before the start: can the report be written where it is to go? */

@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REPORT_NAME "shardlens-report.json"
-
 static int copy_extra(struct sl_run *r, const char *from, const char *to, struct sl_error *err)
 {
     struct sl_file in;

@@ -413,6 +413,16 @@ static int rename_target(struct sl_target *t, struct sl_error *err)
     return replace_by_two_renames(t, err);
 }
 
+static int remove_parts(const struct sl_target *t, struct sl_error *err)
+{
+    int code = SL_OK;
+    for (uint32_t i = 1; i <= t->parts && !code; i++) {
+        const char *folder = sl_arena_printf(t->arena, "%s.part-%" PRIu32 "-of-%" PRIu32, t->path, i, t->parts);
+        code = folder ? sl_folder_remove(folder, err) : sl_fail_memory(err, 64);
+    }
+    return code;
+}
+
 int sl_target_commit(struct sl_target *t, struct sl_error *err)
 {
     int code = SL_OK;
@@ -433,6 +443,8 @@ int sl_target_commit(struct sl_target *t, struct sl_error *err)
     if (sl_folder_remove(t->left, &why) || sl_folder_remove(t->old_path, &why))
         return sl_fail(err, SL_WRITE, t->path, "is in place and whole, but the old one, now %s, %s",
                        why.where, why.message);
+    if (remove_parts(t, &why))
+        return sl_fail(err, SL_WRITE, t->path, "is in place and whole, but its parts are not removed: %s: %s", why.where, why.message);
     sl_journal_close(&t->journal, true);
     return SL_OK;
 }

@@ -33,6 +33,7 @@ struct sl_target {
     bool committed;                      /* the rename is done, now or by the earlier run */
     struct sl_journal journal;
     struct sl_journal_state state;       /* when resumed */
+    uint32_t parts;                      /* DST.part-I-of-N that it is made of, removed once it is there; 0 */
     struct sl_arena *arena;
 };
 
