@@ -179,6 +179,9 @@ const struct sl_problem_code sl_problem_table[] = {
       "Rows beyond the true vocabulary are zero, all the same, or what they were at random when training began; different "
       "ones may also be tokens of a vocabulary that is larger than is said.",
       "Look whether vocab_size is right.", N },
+    { "dtype-widened", "Layers of different element types become one array",
+      "A distributed checkpoint keeps all layers of a weight in one array of one type: the wider one, which loses nothing.",
+      "Nothing. --dtype makes all weights one type.", N },
     { "arithmetic", "Weights are computed, not only moved",
       "The two sides store them in different forms: norm weights around zero on one, around one on the other. A sum is "
       "rounded to the target's type.",

@@ -153,6 +153,28 @@ static void note_scaled(struct sl_conversion *p)
                        " of %lldx%lld; their products are written", count, (long long)first->block[0], (long long)first->block[1]);
 }
 
+/* Does a target get another type than what it is made of has, although none was asked for? That is so where an array
+ * of torch_dist is of several layers (layout/dist.c). */
+static bool is_widened(const struct sl_conversion *p, size_t target)
+{
+    for (size_t i = p->target_first[target]; i < p->target_first[target + 1]; i++)
+        if (p->copies[i].source != UINT32_MAX && !(p->source.tensors[p->copies[i].source].flags & SL_TENSOR_SCALED) &&
+            p->source.tensors[p->copies[i].source].dtype != p->targets[target].dtype)
+            return true;
+    return false;
+}
+
+static void note_widened(struct sl_conversion *p)
+{
+    size_t count = 0, first = 0;
+    for (size_t i = 0; i < p->target_count; i++)
+        if (is_widened(p, i))
+            first = count++ ? first : i;
+    if (count)
+        sl_problem_add(&p->notes, "dtype-widened", p->targets[first].name, NULL, "%zu chunks become %s, as others of the same array are: "
+                       "in torch_dist all layers of a weight have one element type", count, sl_dtype_name(p->targets[first].dtype));
+}
+
 void plan_notes(struct sl_conversion *p, const struct sl_want *want)
 {
     size_t unknown = 0;
@@ -161,6 +183,8 @@ void plan_notes(struct sl_conversion *p, const struct sl_want *want)
         note_mixed(p, i);
     note_computed(p);
     note_scaled(p);
+    if (want->out == SL_OUT_DIST && !want->dtype)
+        note_widened(p);
     for (size_t i = 0; i < p->source.unused_count; i++) {
         const struct sl_tensor *t = &p->source.tensors[p->source.unused[i].tensor];
         if (strncmp(p->source.unused[i].why, "no rule", 7))
