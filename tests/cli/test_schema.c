@@ -159,6 +159,8 @@ static void a_report_and_comparisons_are_as_the_schemas_say(void **state)
     output_fits("diff", 0, "diff tests/fixtures/llama_tp2_pp2 $T/hf");
     output_fits("verify", 1, "verify tests/fixtures/llama_tp2_pp2 tests/fixtures/minicpm_tp1_pp1");
     output_fits("diff", 1, "diff tests/fixtures/llama_tp2_pp2 tests/fixtures/minicpm_tp1_pp1");
+    write_text(below("left.partial.journal"), "");       /* killed before its first line */
+    output_fits("attach", 0, "attach $T/left");
     write_text(below("jobs.yaml"), "- {source: tests/fixtures/llama_tp2_pp2, target: /proc/none/x, to: hf}\n");
     output_fits("batch", 5, "batch $T/jobs.yaml");
 }

@@ -36,4 +36,9 @@ shot convert 120x34 '?headers ' 5 '?everything is ready' -- "$program" llama
 shot run 120x34 '?headers ' 5 '?everything is ready' S '?verified' '~2500' -- "$program" minicpm
 rm -rf minicpm-hf
 shot report 120x34 '?headers ' 5 '?everything is ready' S '?DONE' 7 '?worst' -- "$program" llama
+"$program" demo later --family llama --tp 2 --pp 2 --seed 5 --size 60MB >/dev/null
+shot diff 120x34 '?headers ' 8 '
+' '~200' later '
+' '?DIFFERENT' '~1500' -- "$program" llama
+shot sizes 120x34 '?headers ' 5 '?everything is ready' k ' ' '~300' ' ' '~300' ' ' '~600' j '~300' -- "$program" llama
 shot small 40x10 '?fault' -- "$program" damaged
