@@ -292,8 +292,8 @@ static void draw_wide(struct app *app, struct pane p)
     if (!told)
         return;
     stops = pane_box(stops, "if this stops");
-    pane_text(stops, 0, 0, STYLE_TEXT, "a stop, a crash, a kill, lost power: the same conversion with --resume goes on; screen 5 offers it. Nothing has the target's name yet.");
-    pane_text(stops, 1, 0, STYLE_TEXT, "a lost terminal: it goes on alone.   d leaves it running on purpose.   shardlens attach TARGET comes back to it.");
+    pane_text(stops, 0, 0, STYLE_TEXT, "a stop, a crash, a kill, lost power: --resume goes on, and screen 5 offers it; nothing has the target's name yet");
+    pane_text(stops, 1, 0, STYLE_TEXT, "a lost terminal: it goes on alone; d leaves it running on purpose; shardlens attach TARGET comes back to it");
     pane_name(stops, 2, 0, stops.cols, STYLE_DIM, r->target);
 }
 

@@ -36,7 +36,7 @@ shot convert 120x34 '?headers ' 5 '?everything is ready' -- "$program" llama
 shot run 120x34 '?headers ' 5 '?everything is ready' S '?verified' '~2500' -- "$program" minicpm
 rm -rf minicpm-hf
 shot report 120x34 '?headers ' 5 '?everything is ready' S '?DONE' 7 '?worst' -- "$program" llama
-"$program" demo later --family llama --tp 2 --pp 2 --seed 5 --size 60MB >/dev/null
+"$program" demo later --family llama --tp 4 --pp 2 --seed 5 --size 60MB >/dev/null
 shot diff 120x34 '?headers ' 8 '
 ' '~200' later '
 ' '?DIFFERENT' '~1500' -- "$program" llama
