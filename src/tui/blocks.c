@@ -38,7 +38,7 @@ static void short_name(const char *param, char *out, size_t room)
     size_t number = expert ? strcspn(expert, "0123456789") : 0;
     last = last ? last + 1 : param;
     if (expert && expert[number])
-        snprintf(out, room, "e%d %s", atoi(expert + number), last);
+        snprintf(out, room, "e%.*s %s", (int)strspn(expert + number, "0123456789"), expert + number, last);
     else
         snprintf(out, room, "%s", last);
 }
