@@ -397,14 +397,14 @@ static struct ballot count_votes(const struct sl_detector *d)
     return b;
 }
 
-/* "Llama, MiniCPM": the families that the tensors allow. */
-static const char *possible_families(const struct sl_detector *d)
+/* "Llama, MiniCPM": the families that the tensors allow; by option their words for --model, "llama, minicpm". */
+static const char *possible_families(const struct sl_detector *d, bool option)
 {
     struct sl_buf text = {.failed = false};
     for (size_t i = 0; i < d->families->count; i++) {
         const struct sl_family *f = &d->families->items[i];
         if (sl_flags_hold(d, f->needs) && !config_excludes(d, f))
-            sl_buf_printf(&text, "%s%s", text.len ? ", " : "", f->title);
+            sl_buf_printf(&text, "%s%s", text.len ? ", " : "", option ? f->name : f->title);
     }
     const char *kept = text.len ? sl_arena_strn(&d->m->arena, text.data, text.len) : "";
     sl_buf_free(&text);
@@ -425,7 +425,7 @@ int sl_family_choose(struct sl_detector *d)
     if (m->confidence == SL_GUESS)
         sl_problem_add(&m->problems, "family-ambiguous", "", NULL,
                        "the tensors are the same for several families (%s), and nothing tells which it is; %s is assumed:"
-                       " state --model minicpm-8b, --model llama-7b or another (shardlens models), or"
-                       " --set scale_emb=12", possible_families(d), m->family->title);
+                       " state --model with one of %s, or with a published model (shardlens models)", possible_families(d, false),
+                       m->family->title, possible_families(d, true));
     return tell_signs(d, b.best);
 }
