@@ -1,5 +1,6 @@
 /* misc.c: the small commands: the terminal UI, demo, manual, completions. */
 #include "cli/cli.h"
+#include "base/error.h"
 #include "base/json.h"
 #include "tui/tui.h"
 #include <stdlib.h>
@@ -11,7 +12,13 @@ int command_tui(const struct values *v)
     struct sl_open_options open;
     struct sl_error err = { 0 };
     open_options(v, &open);
-    struct sl_tui_options o = { .path = v->arg_count ? v->args[0] : ".", .open = &open, .ascii = v->given[OPT_ASCII] };
+    struct sl_tui_options o = { .path = v->arg_count ? v->args[0] : ".", .open = &open, .ascii = v->given[OPT_ASCII],
+                                .mono = v->given[OPT_MONO], .theme = v->text[OPT_THEME], .plain = v->given[OPT_PLAIN],
+                                .script = v->text[OPT_SCRIPT], .size = v->text[OPT_SCREEN], .dump = v->text[OPT_DUMP] };
+    if (!o.script && (o.size || o.dump)) {
+        sl_fail(&err, SL_USAGE, "", "--%s: works with --script only", o.size ? "size" : "dump");
+        return report_error(&err);
+    }
     int code = sl_tui_run(&o, &err);
     return code && *err.message ? report_error(&err) : code;
 }

@@ -280,6 +280,7 @@ void shell_word(struct sl_buf *out, const char *word);
 
 /* frame.c: the whole screen */
 void app_draw(struct app *app);
+void frame_click(struct app *app, int col);               /* on the bottom bar */
 /* One row of label and text, used by several screens. */
 void draw_command(struct app *app, struct pane p);
 

@@ -80,6 +80,16 @@ static void draw_bar(struct app *app, struct pane p)
     }
 }
 
+/* The key that stands at or before a column of the bar, pressed. */
+void frame_click(struct app *app, int col)
+{
+    const struct cell *line = app->canvas.cells + (size_t)(app->canvas.rows - 1) * (size_t)app->canvas.cols;
+    while (col > 0 && line[col].style != STYLE_KEY && !(line[col].style == STYLE_SELECTED && line[col].ch >= '1' && line[col].ch <= '9'))
+        col--;
+    if (line[col].ch > ' ' && line[col].ch < 127)
+        app_key(app, (int)line[col].ch);
+}
+
 /* What the keys of this screen are; a message takes its place for one key. */
 static void draw_keys(struct app *app, struct pane p)
 {

@@ -219,4 +219,14 @@ void sl_tui_keys_markdown(struct sl_buf *out)
         screens_of(key_rows[i].where, out);
         sl_buf_str(out, " |\n");
     }
+    sl_buf_str(out, "\nThe mouse is never needed: a click on the bottom bar presses the key that stands there, a click on the selected row opens\n"
+                    "it, the wheel moves. `--theme dark|light|contrast|safe` chooses the colours; a sign or a word always stands beside them.\n"
+                    "\n## Without a screen\n\n"
+                    "`shardlens PATH --script FILE --size 80x24` presses the keys in FILE, waiting for the work of each, and prints the last screen.\n"
+                    "Characters are keys; the others are written");
+    for (size_t i = 0; i < SPECIALS; i++)
+        sl_buf_printf(out, " `<%s>`", special[i].token);
+    sl_buf_str(out, ".\n`<40x10>` changes the size, `<wait>` lets a running conversion end, `<hurry>` presses what follows without waiting.\n\n"
+                    "`shardlens PATH --plain` speaks in lines, for screen readers and bad lines: a line of such keys is answered by the row of the\n"
+                    "cursor and the message, or by the whole screen when another one came. An empty line is Enter, `.` says the screen again.\n");
 }

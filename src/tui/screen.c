@@ -21,38 +21,46 @@ struct screen {
     SCREEN *terminal;
     struct canvas shown;         /* what stands on the terminal */
     bool afresh, colour, clipboard, cursor_shown;
+    int theme, mouse_row, mouse_col;
     struct sigaction before[NSIG];
     bool changed[NSIG];
 };
 
 /* ---- styles: colour and attribute, and the attribute where there is no colour ------ */
 
-static const struct { short colour; attr_t attr, mono; } styles[STYLE_COUNT] = {
-    [STYLE_TEXT] = { -1, A_NORMAL, A_NORMAL },
-    [STYLE_DIM] = { -1, A_DIM, A_NORMAL },
-    [STYLE_TITLE] = { -1, A_REVERSE, A_REVERSE },
-    [STYLE_BORDER] = { -1, A_DIM, A_NORMAL },
-    [STYLE_HEAD] = { -1, A_BOLD, A_BOLD },
-    [STYLE_GOOD] = { COLOR_GREEN, A_NORMAL, A_NORMAL },
-    [STYLE_WARN] = { COLOR_YELLOW, A_BOLD, A_BOLD },
-    [STYLE_BAD] = { COLOR_RED, A_BOLD, A_BOLD },
-    [STYLE_KEY] = { COLOR_CYAN, A_BOLD, A_BOLD },
-    [STYLE_ACCENT] = { COLOR_CYAN, A_NORMAL, A_NORMAL },
-    [STYLE_SELECTED] = { -1, A_REVERSE, A_REVERSE },
-    [STYLE_FIELD] = { -1, A_UNDERLINE, A_UNDERLINE },
+enum theme { THEME_DARK, THEME_LIGHT, THEME_CONTRAST, THEME_SAFE, THEMES };
+static const char *const theme_names[THEMES] = { "dark", "light", "contrast", "safe" };
+
+/* safe: told apart with any colour vision, by blue against yellow and by weight */
+static const struct { attr_t mono; struct { short colour; attr_t attr; } as[THEMES]; } styles[STYLE_COUNT] = {
+    /*                     mono        dark                        light                       contrast                    safe */
+    [STYLE_TEXT] =     { A_NORMAL,    { { -1, A_NORMAL },           { -1, A_NORMAL },           { -1, A_BOLD },             { -1, A_NORMAL } } },
+    [STYLE_DIM] =      { A_NORMAL,    { { -1, A_DIM },              { -1, A_NORMAL },           { -1, A_NORMAL },           { -1, A_DIM } } },
+    [STYLE_TITLE] =    { A_REVERSE,   { { -1, A_REVERSE },          { -1, A_REVERSE },          { -1, A_REVERSE | A_BOLD }, { -1, A_REVERSE } } },
+    [STYLE_BORDER] =   { A_NORMAL,    { { -1, A_DIM },              { -1, A_DIM },              { -1, A_NORMAL },           { -1, A_DIM } } },
+    [STYLE_HEAD] =     { A_BOLD,      { { -1, A_BOLD },             { -1, A_BOLD },             { -1, A_BOLD },             { -1, A_BOLD } } },
+    [STYLE_GOOD] =     { A_NORMAL,    { { COLOR_GREEN, A_NORMAL },  { COLOR_GREEN, A_BOLD },    { COLOR_GREEN, A_BOLD },    { COLOR_BLUE, A_BOLD } } },
+    [STYLE_WARN] =     { A_BOLD,      { { COLOR_YELLOW, A_BOLD },   { COLOR_MAGENTA, A_BOLD },  { COLOR_YELLOW, A_REVERSE },{ COLOR_YELLOW, A_BOLD } } },
+    [STYLE_BAD] =      { A_BOLD,      { { COLOR_RED, A_BOLD },      { COLOR_RED, A_BOLD },      { COLOR_RED, A_REVERSE },   { COLOR_YELLOW, A_REVERSE } } },
+    [STYLE_KEY] =      { A_BOLD,      { { COLOR_CYAN, A_BOLD },     { COLOR_BLUE, A_BOLD },     { COLOR_CYAN, A_BOLD },     { COLOR_BLUE, A_BOLD } } },
+    [STYLE_ACCENT] =   { A_NORMAL,    { { COLOR_CYAN, A_NORMAL },   { COLOR_BLUE, A_NORMAL },   { COLOR_CYAN, A_BOLD },     { COLOR_BLUE, A_NORMAL } } },
+    [STYLE_SELECTED] = { A_REVERSE,   { { -1, A_REVERSE },          { -1, A_REVERSE },          { -1, A_REVERSE | A_BOLD }, { -1, A_REVERSE } } },
+    [STYLE_FIELD] =    { A_UNDERLINE, { { -1, A_UNDERLINE },        { -1, A_UNDERLINE },        { -1, A_UNDERLINE },        { -1, A_UNDERLINE } } },
 };
 
 static void colours_begin(struct screen *s, const struct sl_tui_options *options)
 {
     const char *no_color = getenv("NO_COLOR");
+    for (int i = 0; i < THEMES && options->theme; i++)
+        s->theme = strcmp(options->theme, theme_names[i]) == 0 ? i : s->theme;
     s->colour = !options->mono && !(no_color && *no_color) && has_colors();
     if (!s->colour)
         return;
     start_color();
     use_default_colors();
     for (short i = 0; i < STYLE_COUNT; i++)
-        if (styles[i].colour >= 0)
-            init_pair((short)(i + 1), styles[i].colour, -1);
+        if (styles[i].as[s->theme].colour >= 0)
+            init_pair((short)(i + 1), styles[i].as[s->theme].colour, -1);
 }
 
 /* ---- signals ------------------------------------------------------------------------- */
@@ -149,7 +157,12 @@ static void signals_give_back(struct screen *s)
 static void crash_prepare(void)
 {
     const char *parts[] = { tigetstr("sgr0"), tigetstr("cnorm"), tigetstr("rmkx"), tigetstr("rmcup") };
+    static const char mouse_off[] = "\033[?1000l\033[?1006l";
     crash.len = 0;
+    if (tigetstr("kmous") && tigetstr("kmous") != (char *)-1) {
+        memcpy(crash.restore, mouse_off, sizeof mouse_off - 1);
+        crash.len = sizeof mouse_off - 1;
+    }
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         size_t len = parts[i] && parts[i] != (char *)-1 ? strlen(parts[i]) : 0;
         if (crash.len + len > sizeof crash.restore)
@@ -214,6 +227,8 @@ int screen_open(const struct sl_tui_options *options, struct jobs *wake, struct 
     intrflush(stdscr, FALSE);
     idlok(stdscr, TRUE);
     set_escdelay(MILLISECONDS_AFTER_ESC);
+    mouseinterval(0);
+    mousemask(BUTTON1_PRESSED | BUTTON4_PRESSED | BUTTON5_PRESSED, NULL);
     colours_begin(s, options);
     s->clipboard = has_clipboard();
     s->afresh = s->cursor_shown = true;
@@ -246,9 +261,9 @@ void screen_size(const struct screen *s, int *rows, int *cols)
 static void put(const struct screen *s, int row, int col, const struct cell *cell)
 {
     wchar_t text[3] = { (wchar_t)cell->ch, (wchar_t)cell->mark, 0 };
-    bool pair = s->colour && styles[cell->style].colour >= 0;
+    bool pair = s->colour && styles[cell->style].as[s->theme].colour >= 0;
     cchar_t c;
-    setcchar(&c, text, s->colour ? styles[cell->style].attr : styles[cell->style].mono, pair ? (short)(cell->style + 1) : (short)0, NULL);
+    setcchar(&c, text, s->colour ? styles[cell->style].as[s->theme].attr : styles[cell->style].mono, pair ? (short)(cell->style + 1) : (short)0, NULL);
     mvadd_wch(row, col, &c);
 }
 
@@ -352,12 +367,17 @@ static const struct { int curses, ours; } special[] = {
 int screen_key(struct screen *s)
 {
     wint_t ch;
-    (void)s;
     for (;;) {
         int kind = get_wch(&ch);
         if (kind == ERR)
             return K_NONE;
         if (kind == KEY_CODE_YES) {
+            MEVENT mouse;
+            if (ch == KEY_MOUSE && getmouse(&mouse) == OK) {
+                s->mouse_row = mouse.y;
+                s->mouse_col = mouse.x;
+                return mouse.bstate & BUTTON4_PRESSED ? K_UP : mouse.bstate & BUTTON5_PRESSED ? K_DOWN : K_CLICK;
+            }
             for (size_t i = 0; i < sizeof special / sizeof special[0]; i++)
                 if ((int)ch == special[i].curses)
                     return special[i].ours;
@@ -370,6 +390,12 @@ int screen_key(struct screen *s)
         if (ch != 0)
             return (int)ch;
     }
+}
+
+void screen_mouse(const struct screen *s, int *row, int *col)
+{
+    *row = s->mouse_row;
+    *col = s->mouse_col;
 }
 
 static bool is_there(int fd, int timeout_ms)

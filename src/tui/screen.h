@@ -23,6 +23,7 @@ void screen_forget(struct screen *s);             /* the next show draws all afr
 bool screen_wait(struct screen *s, int fd, int timeout_ms);
 /* The next key, K_NONE if there is none. */
 int screen_key(struct screen *s);
+void screen_mouse(const struct screen *s, int *row, int *col);   /* where the last K_CLICK was */
 /* Which signal came since the last call: SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGWINCH, SIGCONT; 0 none. */
 int screen_signal(void);
 void screen_resize(struct screen *s);             /* asks the terminal for its size */

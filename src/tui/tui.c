@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define MILLISECONDS_PER_TICK 200     /* while something is under way */
+#define PLAIN_COLS 59                 /* narrow: what stands side by side on wide screens comes below each other */
+#define PLAIN_ROWS 40
 #define SCRIPT_LIMIT UINT64_C(1000000)
 
 /* ---- at a terminal ------------------------------------------------------------------ */
@@ -53,6 +55,19 @@ static void show(struct app *app, struct screen *s)
     }
 }
 
+/* A click on the bottom bar is the key that stands there; elsewhere it is Enter on the selected row. */
+static void pressed(struct app *app, struct screen *s, int key)
+{
+    int row, col;
+    screen_mouse(s, &row, &col);
+    if (key != K_CLICK)
+        app_key(app, key);
+    else if (row == app->canvas.rows - 1 && !app->prompt.kind)
+        frame_click(app, col);
+    else if (row == app->canvas.cursor_row)
+        app_key(app, K_ENTER);
+}
+
 static void loop(struct app *app, struct screen *s)
 {
     show(app, s);
@@ -62,7 +77,7 @@ static void loop(struct app *app, struct screen *s)
         if (!here && !app->quit)
             app_signal(app, SIGHUP);
         for (int key; !app->quit && (key = screen_key(s)) != K_NONE;)
-            app_key(app, key);
+            pressed(app, s, key);
         app_update(app);
         if (app->suspend && !app->quit)
             screen_suspend(s);
@@ -228,11 +243,86 @@ static int run_script(const struct sl_tui_options *options, struct sl_error *err
     return code;
 }
 
+/* ---- as lines -------------------------------------------------------------------------- */
+
+/* The rows of a screen without boxes and blank lines. */
+static void plain_screen(const struct canvas *c, struct sl_buf *out)
+{
+    struct sl_buf text = { 0 };
+    canvas_dump(c, &text);
+    for (char *line = text.data, *end; line && *line; line = end + 1) {
+        end = strchr(line, '\n');
+        if (!end)
+            break;
+        *end = '\0';
+        if (line[strspn(line, " +-|")] == '\0')
+            continue;
+        size_t from = strspn(line, "|"), len = strlen(line);
+        while (len > from && strchr(" |", line[len - 1]))
+            len--;
+        sl_buf_printf(out, "%.*s\n", (int)(len - from), line + from);
+    }
+    sl_buf_free(&text);
+}
+
+/* What changed: a whole screen when another one came, else the message and the row of the cursor. */
+static void plain_tell(struct app *app, enum screen_id before, bool whole)
+{
+    struct sl_buf out = { 0 };
+    app_draw(app);
+    if (whole || app->screen != before) {
+        plain_screen(&app->canvas, &out);
+    } else {
+        struct canvas row = app->canvas;
+        row.cells += (size_t)app->canvas.cursor_row * (size_t)app->canvas.cols;
+        row.rows = 1;
+        if (app->prompt.kind)
+            sl_buf_printf(&out, "%s: %s\n", app->prompt.label, app->prompt.text);
+        else
+            plain_screen(&row, &out);
+        if (app->message[0])
+            sl_buf_printf(&out, "%s\n", app->message);
+    }
+    if (out.data)
+        fputs(out.data, stdout);
+    fflush(stdout);
+    sl_buf_free(&out);
+}
+
+/* A line of keys, as in a script, an answer in lines. An empty line is Enter, "." the whole screen again. */
+static int run_plain(const struct sl_tui_options *options, struct sl_error *err)
+{
+    struct app *app = app_new(options, err);
+    char line[1024];
+    int code = SL_OK;
+    if (!app)
+        return SL_MEMORY;
+    canvas_resize(&app->canvas, PLAIN_ROWS, PLAIN_COLS);
+    settle(app, false);
+    plain_tell(app, app->screen, true);
+    while (!app->quit && fgets(line, sizeof line, stdin)) {
+        enum screen_id before = app->screen;
+        line[strcspn(line, "\n")] = '\0';
+        bool whole = strcmp(line, ".") == 0;
+        struct sl_error wrong = { 0 };
+        if (!whole && press(app, *line ? line : "<Enter>", &wrong))
+            app_say(app, STYLE_WARN, "%s", wrong.message);
+        if (!app->quit)
+            plain_tell(app, before, whole);
+    }
+    if (app->run.job && run_going(app))
+        sl_job_cancel(app->run.job, SL_INTERRUPTED);
+    code = ended(app, err);
+    app_free(app);
+    return code;
+}
+
 int sl_tui_run(const struct sl_tui_options *options, struct sl_error *err)
 {
     struct sl_tui_options o = *options;
     const char *charset = nl_langinfo(CODESET);
     if (!charset || strcmp(charset, "UTF-8"))
         o.ascii = true;
-    return o.script ? run_script(&o, err) : run_terminal(&o, err);
+    o.ascii |= o.plain;
+    return o.script ? run_script(&o, err) : o.plain ? run_plain(&o, err) : run_terminal(&o, err);
 }

@@ -20,6 +20,8 @@ struct sl_tui_options {
     const struct sl_open_options *open;   /* NULL: none */
     bool ascii;                           /* 7-bit glyphs even in a UTF-8 locale */
     bool mono;                            /* no colours; NO_COLOR does the same */
+    const char *theme;                    /* "dark", "light", "contrast", "safe"; NULL: dark */
+    bool plain;                           /* lines instead of a screen; keys as of a script, a line each */
     bool frozen;                          /* clock and free space stand still: for tests and pictures */
     const char *script;                   /* file with keys; NULL: a person at a terminal */
     const char *size;                     /* "80x24", columns x rows, with a script; NULL: that */

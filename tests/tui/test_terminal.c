@@ -203,6 +203,83 @@ static void signals_give_the_terminal_back(void **state)
     }
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static void a_crash_gives_the_terminal_back_and_dies_of_its_signal(void **state)
+{
+    (void)state;
+    static const int signals[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) {
+        struct terminal t;
+        start_ready(&t, 80, 24, NULL);
+        kill(t.pid, signals[i]);
+        terminal_settle(&t, 300, 3000);
+        assert_false(t.alternate);
+        assert_non_null(strstr(t.log, "shardlens: crashed"));
+        assert_int_equal(terminal_end(&t, SLOW), 1000 + signals[i]);
+    }
+}
+#endif
+
+static void the_mouse_presses_the_bar(void **state)
+{
+    (void)state;
+    const char *xterm[] = { "TERM=xterm-256color", NULL };
+    struct terminal t;
+    start_ready(&t, 80, 24, xterm);
+    terminal_type(&t, "\033[<0;8;24M\033[<0;8;24m");       /* on "2Tens" of the last row */
+    assert_true(terminal_expect(&t, "merged over ranks", SLOW));
+    terminal_type(&t, "\033[<65;10;10M");                   /* the wheel, down */
+    terminal_settle(&t, 200, 2000);
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+    assert_non_null(strstr(t.log, "1000l"));                /* the mouse was given back */
+}
+
+static void themes_differ_in_colour_and_not_in_text(void **state)
+{
+    (void)state;
+    static const char *const themes[] = { "dark", "light", "contrast", "safe" };
+    char *first = NULL, *log = NULL;
+    for (size_t i = 0; i < 4; i++) {
+        struct terminal t;
+        const char *argv[] = { program(), LLAMA, "--theme", themes[i], NULL };
+        terminal_start(&t, 80, 24, NULL, argv);
+        assert_true(terminal_expect(&t, " faults", SLOW));
+        terminal_settle(&t, 300, 3000);
+        assert_true(t.colours);
+        char *text = terminal_text(&t);
+        if (first) {
+            assert_string_equal(first, text);
+            assert_string_not_equal(log, t.log);
+            free(text);
+        } else {
+            first = text;
+            log = strdup(t.log);
+        }
+        terminal_type(&t, "q");
+        assert_int_equal(terminal_end(&t, SLOW), 0);
+    }
+    free(first);
+    free(log);
+}
+
+static int run_shell(const char *format)
+{
+    char command[1024];
+    snprintf(command, sizeof command, format, program());
+    return WEXITSTATUS(system(command));
+}
+
+static void a_script_needs_no_terminal_and_plain_speaks_in_lines(void **state)
+{
+    (void)state;
+    assert_int_equal(run_shell("f=$(mktemp) && printf '2/qkv<Enter>' >$f && %s " LLAMA " -A --script $f --size 60x14 </dev/null | grep -q '3 of 24 match'; r=$?; rm -f $f; exit $r"), 0);
+    assert_int_equal(run_shell("%s " LLAMA " --size 80x24 2>/dev/null"), 2);
+    assert_int_equal(run_shell("printf '2\njj\nf\nq\n' | %s --plain " LLAMA " | grep -q 'finding 1 of 2'"), 0);
+    assert_int_equal(run_shell("printf '2\njj\nq\n' | %s --plain " LLAMA " | grep -q '^> .*layers (18)'"), 0);
+    assert_int_equal(run_shell("printf '2\nq\n' | %s --plain " LLAMA " | grep -q \"$(printf '\033')\""), 1);
+}
+
 static void a_lost_terminal_ends_it(void **state)
 {
     (void)state;
@@ -322,6 +399,12 @@ int main(void)
         cmocka_unit_test(a_terminal_that_cannot_is_refused_in_one_line),
         cmocka_unit_test(without_a_terminal_it_says_so_and_exits_2),
         cmocka_unit_test(signals_give_the_terminal_back),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        cmocka_unit_test(a_crash_gives_the_terminal_back_and_dies_of_its_signal),
+#endif
+        cmocka_unit_test(the_mouse_presses_the_bar),
+        cmocka_unit_test(themes_differ_in_colour_and_not_in_text),
+        cmocka_unit_test(a_script_needs_no_terminal_and_plain_speaks_in_lines),
         cmocka_unit_test(a_lost_terminal_ends_it),
         cmocka_unit_test(control_z_and_fg_keep_the_screen),
         cmocka_unit_test(copying_goes_to_the_clipboard_of_the_terminal),
