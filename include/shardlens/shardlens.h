@@ -234,6 +234,14 @@ size_t sl_layout_finding_count(const struct sl_layout_report *report);
 const struct sl_layout_finding *sl_layout_finding(const struct sl_layout_report *report, size_t index);
 void sl_layout_report_free(struct sl_layout_report *report);
 
+/* Of two checkpoints whose values differ: layers in which one side has all rows of the other, in an
+ * order that a rule of layout explains. Texts are constants. */
+struct sl_order_finding { const char *parts, *rule; int32_t layers; };
+/* Reads q, k, v, gate and up of every layer on both sides. Fills at most `room` of out (4 is enough),
+ * *count is how many. SL_UNSUPPORTED when a family is unknown. */
+int sl_orders(const struct sl_checkpoint *a, const struct sl_checkpoint *b, struct sl_order_finding *out, size_t room, size_t *count,
+              struct sl_error *err);
+
 /* ---- plan --------------------------------------------------------------- */
 
 enum sl_format { SL_TO_AUTO, SL_TO_HF, SL_TO_HF_BIN, SL_TO_PT, SL_TO_MEGATRON, SL_TO_TORCH_DIST };

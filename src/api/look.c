@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "run/detective.h"
+#include "run/order.h"
 
 #include <stdlib.h>
 
@@ -44,4 +45,17 @@ void sl_layout_report_free(struct sl_layout_report *report)
         return;
     sl_arena_free(&report->arena);
     free(report);
+}
+
+int sl_orders(const struct sl_checkpoint *a, const struct sl_checkpoint *b, struct sl_order_finding *out, size_t room, size_t *count,
+              struct sl_error *err)
+{
+    struct sl_order_finding all[SL_ORDERS];
+    *count = 0;
+    if (!a->has_layout || !b->has_layout || !a->m->family || !b->m->family)
+        return sl_fail(err, SL_UNSUPPORTED, a->c->path, "the family of one of the two is unknown");
+    const int code = sl_orders_find(a->c, &a->layout, b->c, &b->layout, all, count, err);
+    for (size_t i = 0; !code && i < *count && i < room; i++)
+        out[i] = all[i];
+    return code;
 }

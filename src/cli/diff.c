@@ -48,6 +48,17 @@ static void result_text(struct sl_buf *b, const struct sl_result *r)
     sl_buf_char(b, '\n');
 }
 
+/* Are the rows that differ only in another order? */
+static void orders_text(struct sl_buf *b, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
+{
+    struct sl_order_finding found[4];
+    size_t count = 0;
+    if (sl_orders(x, y, found, 4, &count, NULL))
+        return;
+    for (size_t i = 0; i < count && i < 4; i++)
+        sl_buf_printf(b, "order   %s of %d layer%s: %s\n", found[i].parts, (int)found[i].layers, found[i].layers == 1 ? "" : "s", found[i].rule);
+}
+
 static void diff_text(struct sl_buf *b, const struct sl_job *job, const struct sl_checkpoint *x, const struct sl_checkpoint *y)
 {
     const size_t count = sl_result_count(job);
@@ -63,6 +74,8 @@ static void diff_text(struct sl_buf *b, const struct sl_job *job, const struct s
     for (size_t i = 0; i < kept; i++)
         result_text(b, rows[i]);
     free(rows);
+    if (kept)
+        orders_text(b, x, y);
     settings_text(b, x, y);
     pair_summary_text(b, sl_job_summary(job));
 }

@@ -219,6 +219,61 @@ TEST(one_group_a_rank_has_one_order_only)
     answers(in("megatron"), GATE_UP, true, true, "in the order they are read in");
 }
 
+/* The tensors of one name in A and another in B change places in every layer. */
+static void exchange(const char *path, const char *one, const char *other)
+{
+    struct sl_checkpoint *ck;
+    assert_int_equal(sl_open(path, NULL, &ck, &err), 0);
+    for (size_t i = 0; i < sl_tensor_count(ck); i++)
+        for (size_t k = 0; k < sl_tensor_count(ck); k++) {
+            const struct sl_tensor *s = sl_tensor_at(ck, i), *t = sl_tensor_at(ck, k);
+            if (!strstr(s->name, one) || !strstr(t->name, other) || strncmp(s->name, t->name, 15))
+                continue;
+            assert_int_equal(s->bytes, t->bytes);
+            unsigned char *a = malloc(s->bytes), *b = malloc(t->bytes);
+            assert_int_equal(sl_tensor_read(ck, i, 0, s->count, a, &err) || sl_tensor_read(ck, k, 0, t->count, b, &err), 0);
+            FILE *f = fopen(sl_info(ck)->files[0].path, "r+b");
+            fseek(f, (long)s->offset, SEEK_SET);
+            fwrite(b, 1, t->bytes, f);
+            fseek(f, (long)t->offset, SEEK_SET);
+            fwrite(a, 1, s->bytes, f);
+            fclose(f);
+            free(a);
+            free(b);
+        }
+    sl_close(ck);
+}
+
+static void orders(const char *a, const char *b, size_t want, const char *words)
+{
+    struct sl_checkpoint *x, *y;
+    struct sl_order_finding found[4];
+    size_t count;
+    assert_int_equal(sl_open(a, NULL, &x, &err), 0);
+    assert_int_equal(sl_open(b, NULL, &y, &err), 0);
+    assert_int_equal(sl_orders(x, y, found, 4, &count, &err), 0);
+    assert_int_equal(count, want);
+    if (want && (!strstr(found[0].rule, words) || found[0].layers != LAYERS))
+        fail_msg("%s (%d layers)", found[0].rule, (int)found[0].layers);
+    sl_close(x);
+    sl_close(y);
+}
+
+TEST(rows_in_another_order_are_explained_by_a_rule)
+{
+    write_model("hf", TRAINED);
+    write_model("swapped", TRAINED);
+    exchange(in("swapped"), "gate_proj", "up_proj");
+    orders(in("hf"), in("hf"), 0, "");
+    orders(in("hf"), in("swapped"), 1, "gate and up swapped");
+    to_megatron(in("hf"), in("megatron"), 1);
+    orders(in("hf"), in("megatron"), 0, "");
+    make_contiguous(in("megatron"));
+    orders(in("hf"), in("megatron"), 1, "grouped on one side and contiguous");
+    write_model("other", ROPE_INTERLEAVED);              /* other values: nothing to explain */
+    orders(in("hf"), in("other"), 0, "");
+}
+
 TEST(an_unknown_family_is_not_looked_at)
 {
     struct sl_checkpoint *ck;
@@ -235,6 +290,7 @@ int main(void)
         IN_FOLDER(trained_weights_show_the_order_they_are_in), IN_FOLDER(random_weights_show_nothing),
         IN_FOLDER(gate_and_up_swapped_are_told),               IN_FOLDER(interleaved_rotary_rows_are_told),
         IN_FOLDER(a_contiguous_matrix_that_is_read_as_grouped_is_told), IN_FOLDER(one_group_a_rank_has_one_order_only),
+        IN_FOLDER(rows_in_another_order_are_explained_by_a_rule),
         ROW(an_unknown_family_is_not_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
