@@ -118,7 +118,7 @@ enum { QKV, GATE_UP, ROPE };
 static void answers(const char *path, int question, bool told, bool as_read, const char *words)
 {
     struct sl_checkpoint *ck;
-    struct sl_layout_report *report;
+    struct sl_layout_report *report = NULL;
     if (sl_open(path, NULL, &ck, &err) || sl_layout_look(ck, NULL, &report, &err))
         fail_msg("%s: %s", err.where, err.message);
     assert_int_equal(sl_layout_finding_count(report), 3);
@@ -132,9 +132,9 @@ static void answers(const char *path, int question, bool told, bool as_read, con
 
 static void to_megatron(const char *from, const char *to, int tp)
 {
-    struct sl_checkpoint *ck;
-    struct sl_plan *plan;
-    struct sl_job *job;
+    struct sl_checkpoint *ck = NULL;
+    struct sl_plan *plan = NULL;
+    struct sl_job *job = NULL;
     const struct sl_plan_options want = { .format = SL_TO_MEGATRON, .tp = tp, .iteration = -1 };
     if (sl_open(from, NULL, &ck, &err) || sl_plan_make(ck, to, &want, &plan, &err) || sl_convert_start(plan, NULL, &job, &err) ||
         sl_job_wait(job, &err))

@@ -54,15 +54,15 @@ static struct outcome limited(const char *command, const char *path, rlim_t addr
     struct timespec begin, end;
     struct rusage after;
     const struct rlimit now[3] = { { SECONDS_MOST, SECONDS_MOST + 1 }, { address_space, address_space }, { 0, 0 } };
-    static const int kinds[3] = { RLIMIT_CPU, RLIMIT_AS, RLIMIT_CORE };
     clock_gettime(CLOCK_MONOTONIC, &begin);
     char line[8192];
     snprintf(line, sizeof line, command, path);
     const pid_t pid = fork();
     if (pid == 0) {
-        for (int i = 0; i < 3; i++)
-            if (kinds[i] != RLIMIT_AS || address_space != RLIM_INFINITY)
-                setrlimit(kinds[i], &now[i]);
+        setrlimit(RLIMIT_CPU, &now[0]);
+        if (address_space != RLIM_INFINITY)
+            setrlimit(RLIMIT_AS, &now[1]);
+        setrlimit(RLIMIT_CORE, &now[2]);
         alarm(2 * SECONDS_MOST);
         char *argv[32];
         int argc = 0;
