@@ -120,6 +120,7 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "convert-misfit-140x40", LLAMA, "5k<Right><Right><Right>j<Enter><C-u>3<Enter>", 140, 40, false },
     { "convert-stages-80x24", LLAMA, "5k<Right><Right><Right>jj<Enter><C-u>2<Enter>jj<Enter>1,2<Enter>", 80, 24, false },
     { "convert-moe-80x24", MOE, "5k<Right><Right><Right>jjjj", 80, 24, false },
+    { "convert-dist-80x24", LLAMA, "5k<Right><Right><Right><Right>", 80, 24, false },
     { "convert-one-file-80x24", "tests/fixtures/llama.expected.safetensors", "5", 80, 24, false },
     { "convert-13x3", LLAMA, "5", 13, 3, false },
     { "run-none-80x24", LLAMA, "6", 80, 24, false },
