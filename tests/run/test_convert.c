@@ -831,6 +831,28 @@ static void another_plan_s_leftovers_are_named_and_removed_with_force_only(void 
     case_end(&k);
 }
 
+/* Killed before it began its own journal, a run with --force leaves that of the run before it. */
+static void a_journal_of_another_plan_with_more_tensors_is_told_as_such(void **state)
+{
+    (void)state;
+    struct conversion_case k;
+    char path[1024], line[64];
+    case_begin(&k, CASE_FOLDER);
+    leave_unfinished(&k);
+    const char *text = "tensor 99999 0000000000000001";
+    FILE *f = fopen(join(path, k.folder, "out.partial.journal"), "a");
+    assert_non_null(f);
+    snprintf(line, sizeof line, "%08x %s\n", XXH32(text, strlen(text), 0), text);
+    fputs(line, f);
+    fclose(f);
+    k.plan.hash[31] = k.plan.hash[31] == '0' ? '1' : '0';
+    must_refuse(&k, &resume, SL_WRITE, "another plan");
+    struct sl_run_options o = REREAD;
+    o.force = o.resume = true;
+    case_must_work(&k, &o);
+    case_end(&k);
+}
+
 static void a_journal_of_another_version_is_refused_in_a_line(void **state)
 {
     (void)state;
@@ -1083,6 +1105,7 @@ int main(void)
         cmocka_unit_test(resume_does_not_write_again_what_is_whole),
         cmocka_unit_test(resume_trusts_no_piece_it_can_not_check),
         cmocka_unit_test(another_plan_s_leftovers_are_named_and_removed_with_force_only),
+        cmocka_unit_test(a_journal_of_another_plan_with_more_tensors_is_told_as_such),
         cmocka_unit_test(a_journal_of_another_version_is_refused_in_a_line),
         cmocka_unit_test(a_journal_of_version_0_1_0_is_gone_on_with),
         cmocka_unit_test(a_file_that_is_no_journal_is_left_alone),
