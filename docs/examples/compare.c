@@ -51,7 +51,7 @@ static int diff(struct sl_checkpoint *a, struct sl_checkpoint *b, struct sl_erro
 static int check(struct sl_checkpoint *a, struct sl_error *err)
 {
     struct sl_job *job;
-    int code = sl_check_start(a, true, &job, err);
+    int code = sl_check_start(a, true, NULL, &job, err);
     if (code)
         return code;
     code = sl_job_wait(job, err);

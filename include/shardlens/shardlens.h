@@ -210,9 +210,12 @@ struct sl_check_result {
     const char *verdict;                         /* one line: "sound: ...", "NOT CONVERTIBLE: ..." */
 };
 /* Validates the whole set of shards; deep reads the data too (NaN and Inf, replicas, ties,
- * CRCs). A job (below); its result is read with sl_check_result(). */
+ * CRCs). Of the options threads and memory count; NULL for the usual. A job (below); its result
+ * is read with sl_check_result(). */
 struct sl_job;
-int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **job, struct sl_error *err);
+struct sl_run_options;
+int sl_check_start(struct sl_checkpoint *ck, bool deep, const struct sl_run_options *options,
+                   struct sl_job **job, struct sl_error *err);
 const struct sl_check_result *sl_check_result(const struct sl_job *job);
 
 /* What the weights themselves show of the order of their rows, where args say nothing or may be wrong:

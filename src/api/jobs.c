@@ -141,13 +141,15 @@ int sl_diff_start(struct sl_checkpoint *a, struct sl_checkpoint *b, const struct
     return pair_start(sl_run_diff, true, a, b, options, out, err);
 }
 
-int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **out, struct sl_error *err)
+int sl_check_start(struct sl_checkpoint *ck, bool deep, const struct sl_run_options *options, struct sl_job **out,
+                   struct sl_error *err)
 {
     struct sl_job *job = job_new(ck);
     if (!job)
         return sl_fail_memory(err, sizeof *job);
     sl_problems_copy(&job->problems, &ck->problems);
-    return job_give(job, sl_run_check(ck->c, ck->has_layout ? &ck->layout : NULL, ck->m, &job->problems, deep, &job->run, err), out);
+    return job_give(job, sl_run_check(ck->c, ck->has_layout ? &ck->layout : NULL, ck->m, &job->problems, deep, options, &job->run, err),
+                    out);
 }
 
 const struct sl_check_result *sl_check_result(const struct sl_job *job)

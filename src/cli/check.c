@@ -81,12 +81,14 @@ int command_check(const struct values *v)
     struct sl_checkpoint *ck;
     struct sl_job *job = NULL;
     struct sl_layout_report *report = NULL;
+    struct sl_run_options o;
     struct sl_error err = { 0 };
     int code = open_checkpoint(v, v->args[0], &ck);
     if (code)
         return code;
     signals_watch();
-    code = sl_check_start(ck, v->given[OPT_DEEP], &job, &err);
+    run_options(v, &o);
+    code = sl_check_start(ck, v->given[OPT_DEEP], &o, &job, &err);
     if (!code)
         code = job_follow(v, job, "check", &err);
     if (!code && v->given[OPT_LOOK])

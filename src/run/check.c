@@ -440,10 +440,10 @@ static int prepare(struct sl_run *r, struct check *v, uint64_t *largest, struct 
 }
 
 int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct sl_model *m, struct sl_problems *problems, bool deep,
-                 struct sl_run **out, struct sl_error *err)
+                 const struct sl_run_options *options, struct sl_run **out, struct sl_error *err)
 {
     struct sl_run *r;
-    int code = sl_run_new(NULL, 0, &r, err);
+    int code = sl_run_new(options, 0, &r, err);
     if (code)
         return code;
     struct check *v = SL_ARENA_NEW(&r->arena, struct check, 1);

@@ -34,7 +34,8 @@ int sl_run_diff(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b
 /* check --deep: reads every weight once: NaN, Inf, CRCs, all zero, replicas and ties equal
  * (layout may be NULL when the family is unknown). Findings are added to *problems. */
 int sl_run_check(struct sl_ckpt *c, const struct sl_layout *layout, const struct sl_model *m,
-                 struct sl_problems *problems, bool deep, struct sl_run **out, struct sl_error *err);
+                 struct sl_problems *problems, bool deep, const struct sl_run_options *options,
+                 struct sl_run **out, struct sl_error *err);
 
 void sl_run_progress(const struct sl_run *r, struct sl_progress *out);
 void sl_run_pause(struct sl_run *r, bool pause);

@@ -265,7 +265,7 @@ struct check_task { struct task task; struct opened *opened; bool deep; int code
 static void check_work(struct task *task)
 {
     struct check_task *t = (struct check_task *)task;
-    t->code = sl_check_start(t->opened->ck, t->deep, &t->job, &t->error);
+    t->code = sl_check_start(t->opened->ck, t->deep, NULL, &t->job, &t->error);
 }
 
 static void check_apply(struct app *app, struct task *task)

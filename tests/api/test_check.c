@@ -39,7 +39,7 @@ static void is_a_whole_card(const struct sl_problem *p)
 static void check_opened(struct sl_checkpoint *ck, struct findings *out)
 {
     struct sl_job *job = NULL;
-    if (sl_check_start(ck, true, &job, &err) || sl_job_wait(job, &err))
+    if (sl_check_start(ck, true, NULL, &job, &err) || sl_job_wait(job, &err))
         fail_msg("%s: %s", err.where, err.message);
     const struct sl_check_result *r = sl_check_result(job);
     out->count = 0;

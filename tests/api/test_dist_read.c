@@ -172,7 +172,7 @@ TEST(the_place_of_a_chunk_is_where_its_bytes_are)
 static const struct sl_check_result *checked(const char *path, bool deep, struct sl_checkpoint **ck, struct sl_job **job)
 {
     *ck = opened(path);
-    if (sl_check_start(*ck, deep, job, &err) || sl_job_wait(*job, &err))
+    if (sl_check_start(*ck, deep, NULL, job, &err) || sl_job_wait(*job, &err))
         fail_msg("%s: %s: %s", path, err.where, err.message);
     return sl_check_result(*job);
 }

@@ -17,7 +17,7 @@ static enum outcome check_finds(const char *path)
     enum outcome o = MISSED;
     if (sl_open(path, NULL, &ck, &err))
         return FOUND;
-    assert_int_equal(sl_check_start(ck, true, &job, &err), 0);
+    assert_int_equal(sl_check_start(ck, true, NULL, &job, &err), 0);
     assert_int_equal(sl_job_wait(job, &err), 0);
     const struct sl_check_result *r = sl_check_result(job);
     for (size_t i = 0; i < r->problem_count; i++)

@@ -290,7 +290,7 @@ TEST(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read)
     struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
     for (int deep = 0; deep < 2; deep++) {
         struct sl_job *job;
-        assert_int_equal(sl_check_start(ck, deep, &job, &err), 0);
+        assert_int_equal(sl_check_start(ck, deep, NULL, &job, &err), 0);
         run_to_the_end(job);
         const struct sl_check_result *r = sl_check_result(job);
         for (size_t i = 0; i < r->problem_count; i++)

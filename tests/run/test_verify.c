@@ -238,7 +238,7 @@ static void check(struct checked *k, struct opened *o, bool deep)
 {
     *k = (struct checked){ .run = NULL };
     k->problems.arena = &k->arena;
-    if (sl_run_check(o->c, &o->layout, o->m, &k->problems, deep, &k->run, &err) || sl_run_wait(k->run, &err))
+    if (sl_run_check(o->c, &o->layout, o->m, &k->problems, deep, NULL, &k->run, &err) || sl_run_wait(k->run, &err))
         fail_msg("%s: %s", err.where, err.message);
 }
 

@@ -188,8 +188,9 @@ int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_
     return SL_OK;
 }
 
-int sl_check_start(struct sl_checkpoint *ck, bool deep, struct sl_job **job, struct sl_error *err)
+int sl_check_start(struct sl_checkpoint *ck, bool deep, const struct sl_run_options *options, struct sl_job **job, struct sl_error *err)
 {
+    (void)options;
     *job = calloc(1, sizeof **job);
     if (!*job)
         return sl_fail_memory(err, sizeof **job);
