@@ -363,13 +363,16 @@ static int add_small_files(struct dist *d)
     return rc ? rc : saving_add_tracker(&d->s);
 }
 
-/* A distributed source says how the run that wrote it names layers. */
+/* A distributed source says by its keys how the run that wrote it names layers; names of tensors
+ * are numbered in any case. */
 static bool source_is_indexed(const struct sl_ckpt *c)
 {
     static const char layers[] = "decoder.layers.";
-    for (size_t i = 0; i < c->tensor_count; i++)
-        if (!strncmp(c->tensors[i].name, layers, sizeof layers - 1))
-            return c->tensors[i].name[sizeof layers - 1] >= '0' && c->tensors[i].name[sizeof layers - 1] <= '9';
+    for (size_t i = 0; i < c->tensor_count; i++) {
+        const char *at = c->tensors[i].path ? strstr(c->tensors[i].path, layers) : NULL;
+        if (at)
+            return at[sizeof layers - 1] >= '0' && at[sizeof layers - 1] <= '9';
+    }
     return false;
 }
 
