@@ -113,9 +113,11 @@ static const char *last_part(const char *path)
 static bool is_one_reason(const char *err, const char *path, int code)
 {
     static const char program_name[] = "shardlens: ";
-    const char *name = err + sizeof program_name - 1, *colon = strstr(name, ": ");
     char within[PATH_MAX];
-    if (strncmp(err, program_name, sizeof program_name - 1) || lines_of(err) != 1 || !colon || strlen(colon) < 12)
+    if (strncmp(err, program_name, sizeof program_name - 1) || lines_of(err) != 1)
+        return false;
+    const char *name = err + sizeof program_name - 1, *colon = strstr(name, ": ");
+    if (!colon || strlen(colon) < 12)
         return false;
     snprintf(within, sizeof within, "%s/%.*s", path, (int)(colon - name), name);
     return code == 4 || strstr(err, last_part(path)) || !access(within, F_OK);
