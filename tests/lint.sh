@@ -87,7 +87,7 @@ calls 'pread|pwrite|fopen|fread' src/cli | say "files are read and written throu
 
 # ---- words and paths ----
 text() { git ls-files -co --exclude-standard -- "$@" | grep -Ev '^tests/lint\.sh$|\.(png|pt|bin|safetensors)$' | while read -r f; do [ -f "$f" ] && printf '%s\0' "$f"; done; }
-text . | xargs -0 grep -nHEI '\b(TODO|FIXME|XXX)\b|[Pp]laceholder|\b[Ff]or now\b' | say "no unfinished notes"
+text . | xargs -0 grep -nHEI '\b(TO[D]O|FIX[M]E|XX[X])\b|[Pp]laceh[o]lder|\b[Ff]or [n]ow\b' | say "no unfinished notes"
 text . | xargs -0 grep -nHEI '(^|[^A-Za-z0-9_.-])/(work|opt|root)/' | say "no paths of one machine"
 text . | xargs -0 grep -nHEI 'pypi\.org|deb\.debian\.org|files\.pythonhosted|proxy\.golang' | say "no hosts of package registries"
 text src include tests Makefile README.md docs .ci | grep -zEv '^tests/(fixtures|golden)' | xargs -0 grep -nHEI '[ 	]+$' | say "trailing blanks"

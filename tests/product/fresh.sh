@@ -14,7 +14,7 @@ trap 'umount -l "$root/dev" "$root/proc"' EXIT
 
 # inside WHAT COMMAND: one test
 inside() {
-    if chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=xterm sh -c "cd /src/shardlens && $2" >"$root/log" 2>&1 </dev/null; then
+    if chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TERM=xterm sh -c "cd /src/shardlens && $2" >"$root/log" 2>&1 </dev/null; then
         passed=$((passed + 1))
         echo "ok   $1"
     else

@@ -25,10 +25,10 @@ static=build-static/shardlens
 no_loader() { ! readelf -l "$static" | grep -q INTERP; }
 # nothing but the program: no libraries, no /etc, no /proc
 alone() {
-    mkdir "$tmp/root" && cp "$static" "$tmp/root/" &&
-        chroot "$tmp/root" /shardlens demo /sample &&
-        chroot "$tmp/root" /shardlens convert /sample /out --to hf &&
-        chroot "$tmp/root" /shardlens verify /sample /out
+    mkdir "$tmp/alone" && cp "$static" "$tmp/alone/" &&
+        chroot "$tmp/alone" /shardlens demo /sample &&
+        chroot "$tmp/alone" /shardlens convert /sample /out --to hf &&
+        chroot "$tmp/alone" /shardlens verify /sample /out
 }
 is "make static builds a program" make static
 is "it asks for no loader" no_loader
