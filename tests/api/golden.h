@@ -2,13 +2,11 @@
 #ifndef SL_TESTS_API_GOLDEN_H
 #define SL_TESTS_API_GOLDEN_H
 
-#include "../base/testing.h"
+#include "../base/folder.h"
 
 #include <shardlens/shardlens.h>
 
 #define FIXTURES "tests/fixtures/"
-
-static struct sl_error err;
 
 static inline struct sl_checkpoint *opened_with(const char *path, const struct sl_open_options *options)
 {

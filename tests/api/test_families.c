@@ -160,7 +160,7 @@ static void every_family_goes_to_megatron_and_comes_back(void **state)
 }
 
 /* GLM-4 is no built-in family: it is the worked example of docs/families.md. */
-static int begin(void **state)
+static int made_begin(void **state)
 {
     (void)state;
     char *guide, path[80];
@@ -173,7 +173,7 @@ static int begin(void **state)
     return sl_write_new(path, json, strlen(json), &err);
 }
 
-static int end(void **state)
+static int made_end(void **state)
 {
     (void)state;
     sl_arena_free(&arena);
@@ -183,5 +183,5 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(every_family_goes_to_megatron_and_comes_back) };
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, made_begin, made_end);
 }

@@ -5,32 +5,6 @@
 
 #include "base/io.h"
 
-static char folder[256];
-
-static int begin(void **state)
-{
-    (void)state;
-    memset(&err, 0, sizeof err);
-    new_folder(folder, sizeof folder);
-    return 0;
-}
-static int end(void **state)
-{
-    (void)state;
-    return sl_folder_remove(folder, NULL);
-}
-#define IN_FOLDER(name) cmocka_unit_test_setup_teardown(name, begin, end)
-
-static const char *in(const char *name)
-{
-    static char paths[4][400];
-    static unsigned turn;
-    char *path = paths[turn++ % 4];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
-
-
 static void convert(const char *source, const char *target, const struct sl_plan_options *o)
 {
     struct sl_checkpoint *ck = opened(source);

@@ -3,7 +3,7 @@
 #ifndef SL_TESTS_CHECKPOINT_MADE_H
 #define SL_TESTS_CHECKPOINT_MADE_H
 
-#include "../base/testing.h"
+#include "../base/folder.h"
 
 #include "base/io.h"
 #include "base/text.h"
@@ -16,33 +16,6 @@
 #include <unistd.h>
 
 #define FIXTURES "tests/fixtures/"
-
-static char folder[256];                 /* of the test that runs */
-static struct sl_error err;
-
-static inline int begin(void **state)
-{
-    (void)state;
-    memset(&err, 0, sizeof err);
-    new_folder(folder, sizeof folder);
-    return 0;
-}
-static inline int end(void **state)
-{
-    (void)state;
-    return sl_folder_remove(folder, NULL);
-}
-#define IN_FOLDER(name) cmocka_unit_test_setup_teardown(name, begin, end)
-
-/* "FOLDER/name" in one of a few buffers that take turns. */
-static inline const char *in(const char *name)
-{
-    static char paths[8][768];
-    static unsigned turn;
-    char *path = paths[turn++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 static inline char *slurp(const char *path, size_t *len)
 {

@@ -111,6 +111,11 @@ void terminal_type(struct terminal *t, const char *keys)
     (void)n;
 }
 
+bool terminal_said(const struct terminal *t, const char *text)
+{
+    return t->log && memmem(t->log, t->log_len, text, strlen(text));     /* ncurses pads with zeros */
+}
+
 char *terminal_text(const struct terminal *t)
 {
     size_t room = (size_t)t->rows * ((size_t)t->cols * 6 + 1) + 1, used = 0;

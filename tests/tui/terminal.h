@@ -16,7 +16,7 @@ struct terminal {
     size_t bytes;                /* written by the program so far */
     bool colours;                /* an SGR colour was among them */
     bool alternate;              /* in the alternate screen now */
-    char *log; size_t log_len;   /* all bytes */
+    char *log; size_t log_len;   /* all bytes, zeros among them: see terminal_said */
 };
 
 /* Environment besides what is there: up to four "NAME=VALUE", NULL ends. argv as for execv. */
@@ -27,6 +27,8 @@ void terminal_type(struct terminal *t, const char *keys);
 /* Waits until the text stands on the screen; false after limit_ms. */
 bool terminal_expect(struct terminal *t, const char *text, int limit_ms);
 bool terminal_shows(const struct terminal *t, const char *text);
+/* Was this among all that the program ever sent? */
+bool terminal_said(const struct terminal *t, const char *text);
 /* The screen as lines of text; free() it. */
 char *terminal_text(const struct terminal *t);
 void terminal_resize(struct terminal *t, int cols, int rows);

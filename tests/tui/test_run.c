@@ -358,7 +358,7 @@ static void a_report_is_taken_along_in_four_forms_and_copied(void **state)
     usleep(100000);
     holds("cache/shardlens/copied.txt", (const char *const[]){ "Report of a conversion", "model.norm.weight", NULL }, 0);
     terminal_settle(&t, 200, 2000);
-    assert_non_null(strstr(t.log, "\033]52;c;UmVwb3J0IG9mIGEgY29udmVyc2lvbg"));    /* base64 of "Report of a conversion" */
+    assert_true(terminal_said(&t, "\033]52;c;UmVwb3J0IG9mIGEgY29udmVyc2lvbg"));    /* base64 of "Report of a conversion" */
     terminal_type(&t, "q");
     assert_int_equal(terminal_end(&t, SLOW), 0);
 }
