@@ -64,17 +64,21 @@ static const struct demo_family {
 };
 #define DEMO_EXPERTS 8
 
-static const struct demo_family *family_find(const char *name, struct sl_error *err)
+/* The row of that name in a table whose rows begin with their names; NULL, and err lists them. */
+static const void *row_find(const void *rows, size_t row_size, size_t count, const char *name, const char *what, struct sl_error *err)
 {
     char known[256] = "";
-    for (size_t i = 0; i < sizeof demo_families / sizeof demo_families[0]; i++) {
-        if (strcmp(demo_families[i].name, name) == 0)
-            return &demo_families[i];
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", demo_families[i].name);
+    for (size_t i = 0; i < count; i++) {
+        const void *row = (const char *)rows + i * row_size;
+        const char *is = *(const char *const *)row;
+        if (strcmp(is, name) == 0)
+            return row;
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", is);
     }
-    sl_fail(err, SL_USAGE, name, "there is no sample of this family; there are samples of %s", known);
+    sl_fail(err, SL_USAGE, name, "there is no sample of this %s; there are %s", what, known);
     return NULL;
 }
+#define ROW_FIND(rows, name, what, err) row_find(rows, sizeof (rows)[0], sizeof (rows) / sizeof (rows)[0], name, what, err)
 
 struct shape { int64_t layers, hidden, ffn, moe_ffn, heads, groups, head, vocab; };
 
@@ -176,7 +180,7 @@ static int moe_make(struct demo *d, const struct shape *s)
 static int model_choose(struct demo *d, const char *family, uint64_t bytes, struct sl_error *err)
 {
     struct sl_model *m = &d->model;
-    const struct demo_family *f = family_find(family, err);
+    const struct demo_family *f = ROW_FIND(demo_families, family, "family", err);
     if (!f)
         return SL_USAGE;
     d->tp = d->tp ? d->tp : f->one_rank ? 1 : 2;
@@ -380,18 +384,6 @@ static const struct demo_layout { const char *name; enum sl_format format; bool 
     { "damaged", SL_TO_MEGATRON, true },
 };
 
-static const struct demo_layout *layout_find(const char *name, struct sl_error *err)
-{
-    char known[128] = "";
-    for (size_t i = 0; i < sizeof demo_layouts / sizeof demo_layouts[0]; i++) {
-        if (strcmp(demo_layouts[i].name, name) == 0)
-            return &demo_layouts[i];
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", demo_layouts[i].name);
-    }
-    sl_fail(err, SL_USAGE, name, "no such demo layout; there are %s", known);
-    return NULL;
-}
-
 /* Cuts the last file off, as an interrupted copy does. */
 static int damage(const struct demo *d, const struct sl_plan_info *info, struct sl_error *err)
 {
@@ -457,7 +449,7 @@ static int place_free(struct demo *d, bool keep, struct sl_error *err)
 
 static int demo_make(struct demo *d, const struct sl_demo_options *o, struct sl_error *err)
 {
-    const struct demo_layout *layout = layout_find(o->layout ? o->layout : "megatron", err);
+    const struct demo_layout *layout = ROW_FIND(demo_layouts, o->layout ? o->layout : "megatron", "layout", err);
     if (!layout)
         return SL_USAGE;
     if (d->tp > 64 || d->pp > 64)

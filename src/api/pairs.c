@@ -106,8 +106,8 @@ static void summary_json(struct sl_json *j, const struct sl_summary *s)
     sl_json_object_end(j);
 }
 
-/* verify: whether, and where first. */
-static void equality_json(struct sl_json *j, const struct sl_result *r)
+/* Opens the object of a result; verify and diff say different things of it. */
+static void begin_json(struct sl_json *j, const struct sl_result *r)
 {
     sl_json_object(j);
     sl_json_kstr(j, "name", r->name);
@@ -116,6 +116,12 @@ static void equality_json(struct sl_json *j, const struct sl_result *r)
     shape_json(j, r->shape, r->ndim);
     sl_json_kstr(j, "status", sl_result_status_name(r->status));
     sl_json_kuint(j, "different", r->different);
+}
+
+/* verify: whether, and where first. */
+static void equality_json(struct sl_json *j, const struct sl_result *r)
+{
+    begin_json(j, r);
     sl_json_key(j, "first_different");
     if (r->first_different == UINT64_MAX)
         sl_json_null(j);
@@ -136,13 +142,7 @@ static void place_json(struct sl_json *j, const char *key, const char *file, uin
 /* diff: how far apart. */
 static void distance_json(struct sl_json *j, const struct sl_result *r)
 {
-    sl_json_object(j);
-    sl_json_kstr(j, "name", r->name);
-    sl_json_kstr(j, "dtype", sl_dtype_label(r->dtype));
-    sl_json_kstr(j, "dtype_b", r->b_dtype ? sl_dtype_label(r->b_dtype) : NULL);
-    shape_json(j, r->shape, r->ndim);
-    sl_json_kstr(j, "status", sl_result_status_name(r->status));
-    sl_json_kuint(j, "different", r->different);
+    begin_json(j, r);
     const bool compared = r->status == SL_RESULT_EQUAL || r->status == SL_RESULT_DIFFERENT;
     const struct { const char *name; double value; } measures[] = {
         { "max_abs", r->max_abs }, { "mean_abs", r->mean_abs }, { "relative", r->relative }, { "cosine", r->cosine } };

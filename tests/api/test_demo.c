@@ -111,8 +111,8 @@ static void refused(const struct sl_demo_options *o, int code, const char *words
 
 TEST(what_there_is_no_sample_of_is_refused_and_nothing_is_left)
 {
-    refused(&(struct sl_demo_options){ .family = "gpt9" }, SL_USAGE, "there are samples of minicpm, llama");
-    refused(&(struct sl_demo_options){ .layout = "gguf" }, SL_USAGE, "there are megatron, hf");
+    refused(&(struct sl_demo_options){ .family = "gpt9" }, SL_USAGE, "no sample of this family; there are minicpm, llama");
+    refused(&(struct sl_demo_options){ .layout = "gguf" }, SL_USAGE, "no sample of this layout; there are megatron, hf");
     refused(&(struct sl_demo_options){ .tp = 65 }, SL_USAGE, "at most 64");
     refused(&(struct sl_demo_options){ .family = "mixtral", .ep = 3 }, SL_USAGE, "8");
     write_text(in("file"), "x", 1);
