@@ -316,7 +316,7 @@ static int go_on(struct sl_target *t, const struct sl_conversion *p, struct sl_e
 /* Leftovers: what stands in the way of a new run, and what --force removes. */
 static int clear_the_way(const struct sl_target *t, bool resume, struct sl_error *err)
 {
-    const bool is_there = sl_path_exists(t->path), unfinished = t->state.plan[0] || sl_path_exists(t->partial);
+    const bool is_there = sl_path_exists(t->path), unfinished = sl_path_exists(t->partial);
     int code = SL_OK;
     if (t->force) {
         if (is_there)
@@ -346,8 +346,9 @@ static int begin(struct sl_target *t, const struct sl_conversion *p, bool resume
         code = clear_the_way(t, resume, err);
     if (code || !resume || !t->state.plan[0])
         return code ? code : begin_new(t, p, err);
+    /* a run that was killed behind its commit leaves a journal and nothing else: that is in nobody's way */
     if (strcmp(t->state.plan, p->hash) != 0)
-        return t->force ? begin_new(t, p, err) : refuse_left(t, t->partial, err);
+        return t->force || !sl_path_exists(t->partial) ? begin_new(t, p, err) : refuse_left(t, t->partial, err);
     if (!sl_path_exists(t->partial) && !(t->state.commit && inode_of(t->path) == t->state.commit))
         return begin_new(t, p, err);
     return go_on(t, p, err);
@@ -413,14 +414,23 @@ static int rename_target(struct sl_target *t, struct sl_error *err)
     return replace_by_two_renames(t, err);
 }
 
+/* The parts whose files are in place now, and what is beside one that was killed behind its commit. */
 static int remove_parts(const struct sl_target *t, struct sl_error *err)
 {
-    int code = SL_OK;
-    for (uint32_t i = 1; i <= t->parts && !code; i++) {
+    static const char *const beside[] = { ".partial.journal", ".partial.progress" };
+    for (uint32_t i = 1; i <= t->parts; i++) {
         const char *folder = sl_arena_printf(t->arena, "%s.part-%" PRIu32 "-of-%" PRIu32, t->path, i, t->parts);
-        code = folder ? sl_folder_remove(folder, err) : sl_fail_memory(err, 64);
+        const int code = folder ? sl_folder_remove(folder, err) : sl_fail_memory(err, 64);
+        if (code)
+            return code;
+        for (size_t k = 0; k < sizeof beside / sizeof *beside; k++) {
+            const char *path = sl_arena_printf(t->arena, "%s%s", folder, beside[k]);
+            if (!path)
+                return sl_fail_memory(err, 64);
+            unlink(path);
+        }
     }
-    return code;
+    return SL_OK;
 }
 
 int sl_target_commit(struct sl_target *t, struct sl_error *err)

@@ -113,7 +113,9 @@ static void a_part_that_is_not_there_or_not_right_is_named(void **state)
     remove_tree(below("out.part-2-of-3"));
     expect(part(d, 2, 3), 0, "");
     expect(part(d, 2, 3), 0, "");                            /* again: nothing to do */
+    write_text(below("out.part-2-of-3.partial.journal"), ""); /* as if it was killed behind its commit */
     expect(finish(d, ""), 0, "");
+    assert_false(is_there("out.part-2-of-3.partial.journal"));
     expect(part(d, 1, 3), 5, "exists already");
     expect(finish(d, ""), 3, "no parts of it are there");
     is_like_the_reference(d);

@@ -831,6 +831,25 @@ static void another_plan_s_leftovers_are_named_and_removed_with_force_only(void 
     case_end(&k);
 }
 
+/* Killed behind its commit, a run leaves its journal and its target; the target was taken away since. */
+static void a_journal_with_nothing_beside_it_is_in_nobody_s_way(void **state)
+{
+    (void)state;
+    for (int again = 0; again < 4; again++) {
+        struct conversion_case k;
+        case_begin(&k, CASE_FOLDER);
+        leave_unfinished(&k);
+        char partial[1100];
+        snprintf(partial, sizeof partial, "%s.partial-%.8s", k.target, k.plan.hash);
+        assert_true(sl_path_exists(partial));
+        assert_int_equal(sl_folder_remove(partial, NULL), 0);
+        if (again & 1)
+            memcpy(k.plan.hash, "fedcba98", 8);      /* another plan comes */
+        case_must_work(&k, again & 2 ? &resume : &REREAD);
+        case_end(&k);
+    }
+}
+
 /* Killed before it began its own journal, a run with --force leaves that of the run before it. */
 static void a_journal_of_another_plan_with_more_tensors_is_told_as_such(void **state)
 {
@@ -1105,6 +1124,7 @@ int main(void)
         cmocka_unit_test(resume_does_not_write_again_what_is_whole),
         cmocka_unit_test(resume_trusts_no_piece_it_can_not_check),
         cmocka_unit_test(another_plan_s_leftovers_are_named_and_removed_with_force_only),
+        cmocka_unit_test(a_journal_with_nothing_beside_it_is_in_nobody_s_way),
         cmocka_unit_test(a_journal_of_another_plan_with_more_tensors_is_told_as_such),
         cmocka_unit_test(a_journal_of_another_version_is_refused_in_a_line),
         cmocka_unit_test(a_journal_of_version_0_1_0_is_gone_on_with),
