@@ -45,12 +45,13 @@ void app_free(struct app *app)
         return;
     if (!jobs_end(app->jobs))
         return;                  /* a read that hangs still uses all of this; the process ends soon */
-    run_forget(app);
+    /* first who has tasks, which it cancels, then the tasks, last what their results hang on */
+    inspect_forget(app);
+    layers_forget(app);
     diff_forget(app);
     jobs_take(app->jobs, NULL);
     sl_job_free(app->check);
-    inspect_forget(app);
-    layers_forget(app);
+    run_forget(app);
     map_forget(app);
     planned_free(&app->plan);
     opened_drop(app->opened);

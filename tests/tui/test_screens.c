@@ -273,6 +273,23 @@ static void nothing_is_written_before_start(void **state)
     assert_null(file_text("tests/fixtures/llama_tp2_pp2-hf/config.json"));
 }
 
+/* Nothing waits for the work of these keys: it ends with the screens it was for. */
+static void the_end_may_come_while_anything_runs(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {
+        "b", "bbb", "2j3", "2/qkv<Enter><Enter>", "2/qkv<Enter><Enter>c", "2/qkv<Enter><Enter>v<Tab>xc]]", "4", "45<Right><Right>4", "5k<Right><Right><Right>j<Right>R",
+        "8<Enter>tests/fixtures/llama_tp4_pp2<Enter>", "8<Enter>tests/fixtures/llama_tp4_pp2<Enter><Tab>R", "8<Enter>tests/fixtures/none<Enter>8<Enter>" MOE "<Enter>",
+        "D", "DR", "R", "RRR2345", "DD", "yw", "2z3v1b5",
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        for (int settled = 0; settled < 2; settled++) {
+            char script[256];
+            snprintf(script, sizeof script, "<hurry>%s%s", keys[i], settled ? "<wait>b<hurry>R" : "");
+            free(render(i % 2 ? MOE : LLAMA, script, 80, 24, true));
+        }
+}
+
 static void a_wrong_script_is_named(void **state)
 {
     (void)state;
@@ -298,6 +315,7 @@ int main(void)
         cmocka_unit_test(the_key_table_makes_the_document),
         cmocka_unit_test(every_size_can_be_drawn),
         cmocka_unit_test(nothing_is_written_before_start),
+        cmocka_unit_test(the_end_may_come_while_anything_runs),
         cmocka_unit_test(a_wrong_script_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
