@@ -219,7 +219,7 @@ const char *sl_setting_nearest(const char *name)
 /* ---- is there such a name? ------------------------------------------------ */
 
 /* Flags that no table of facts.json raises. */
-static const char *const counted_flags[] = { "tied", "gqa", "gated", "pp", "own_head_dim", "moe_layer", "mtp_layer", "dense_layers",
+static const char *const counted_flags[] = { "tied", "gqa", "gated", "pp", "own_head_dim", "fused_rows", "fused_columns", "moe_layer", "mtp_layer", "dense_layers",
     "full_qk_norm", "mtp", "mtp_moe", "qkv_v0", "qkv_v1", "te", "local", "moe", "block_ffn", "mla", "q_lora" };
 
 static bool in_words(const char *words, const char *flag, size_t len)

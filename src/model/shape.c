@@ -165,15 +165,29 @@ static void solve_rows(struct sl_detector *d)
                        " that leaves no equal number of rows for keys and values", (long long)qkv, (long long)q);
 }
 
-/* Experts of one array each for gate and up: how it is turned no shape tells; the bias beside it has as many
- * elements as gate and up have rows. */
+/* Experts in one array for gate and up and one for down: [experts, 2 ffn, hidden] and [experts, hidden, ffn], or both
+ * with the last two axes exchanged. The two together tell which, whatever the sizes are: where gate and up are square
+ * (2 ffn = hidden), down is not, and the other way round.
+ * Source: transformers, models/mixtral/modeling_mixtral.py (rows), models/gpt_oss/modeling_gpt_oss.py (columns) */
 static int solve_fused(struct sl_detector *d)
 {
-    int64_t rows, width;
-    if (!sl_has_flag(d, "fused_experts") || sl_said_int(d, "moe_ffn_hidden_size", SL_BY_TENSORS, &width)
-        || !sl_seen_fact(&d->seen, "moe_fc1_rows", &rows) || rows % 2)
+    int64_t hidden, rows, cols, down_rows, down_cols;
+    if (!sl_has_flag(d, "fused_experts") || !sl_said_int(d, "hidden_size", SL_BY_TENSORS, &hidden)
+        || !sl_seen_fact(&d->seen, "fused_rows", &rows) || !sl_seen_fact(&d->seen, "fused_cols", &cols)
+        || !sl_seen_fact(&d->seen, "fused_down_rows", &down_rows) || !sl_seen_fact(&d->seen, "fused_down_cols", &down_cols))
         return SL_OK;
-    return sl_say_int(d, "moe_ffn_hidden_size", SL_BY_TENSORS, rows / 2);
+    const bool by_rows = cols == hidden && down_rows == hidden && rows % 2 == 0 && down_cols == rows / 2;
+    const bool by_columns = rows == hidden && down_cols == hidden && cols % 2 == 0 && down_rows == cols / 2;
+    if (!by_rows && !by_columns) {
+        sl_problem_add(&d->m->problems, "shape-unexpected", "experts", NULL,
+                       "each expert has %lldx%lld in gate_up_proj and %lldx%lld in down_proj; with hidden_size %lld, rows of gate"
+                       " and up over each other or columns beside each other are expected", (long long)rows, (long long)cols,
+                       (long long)down_rows, (long long)down_cols, (long long)hidden);
+        return SL_OK;
+    }
+    int code = sl_say_int(d, "moe_ffn_hidden_size", SL_BY_TENSORS, by_rows ? down_cols : down_rows);
+    code = code ? code : sl_set_flag(d, by_rows ? "fused_rows" : "fused_columns");
+    return code ? code : sl_set_flag(d, "gated");
 }
 
 /* Experts of one array, transposed: weight2 has local experts times rows of one shard.

@@ -286,6 +286,27 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
     row.done()
 
 
+def fused(work, lens, Tally, Row, name, config, hf, model):
+    """The arrays that transformers' classes hold, [experts, 2f, hidden] and [experts, hidden, f], saved as they are: the same
+    files come of them as of experts one by one."""
+    row, folder = Row(name[:10], "experts in one array"), os.path.join(work, "fused")
+    model.save_pretrained(folder, save_original_format=False)
+    one_by_one = load_file(os.path.join(hf, "model.safetensors"))
+    with Tally.check(row, "transformers saved arrays"):
+        names = [k for k in load_file(os.path.join(folder, "model.safetensors")) if ".mlp.experts." in k]
+        assert names and all(k.endswith(("experts.gate_up_proj", "experts.down_proj")) for k in names), names[:3]
+    with Tally.check(row, "to Hugging Face, bit for bit as transformers saves them one by one"):
+        lens("convert", folder, folder + "-hf", "--to", "hf", "--progress", "none", "--force")
+        same(load_file(os.path.join(folder + "-hf", "model.safetensors")), one_by_one)
+    with Tally.check(row, "over Megatron at tp 2, ep 2 and back"):
+        lens("convert", folder, folder + "-mcore", "--to", "megatron", "--tp", 2, "--ep", 2, "--etp", 1, "--progress", "none", "--force")
+        lens("verify", folder, folder + "-mcore", "--progress", "none")
+        lens("convert", folder + "-mcore", folder + "-back", "--to", "hf", "--model", name.split()[0], "--progress", "none", "--force")
+        same(load_file(os.path.join(folder + "-back", "model.safetensors")), one_by_one)
+    row.done()
+    shutil.rmtree(folder)
+
+
 def run(work, lens, Tally, Row):
     for name, config in models().items():
         print(f"\n{name}")
@@ -294,3 +315,4 @@ def run(work, lens, Tally, Row):
         model, truth = make_hf(config, hf)
         for cut in CUTS[name]:
             one_cut(os.path.dirname(hf), lens, Tally, Row, name, config, hf, model, truth, cut)
+        fused(os.path.dirname(hf), lens, Tally, Row, name, config, hf, model)

@@ -27,6 +27,18 @@ enum { MADE_TENSORS = 4096 };
 
 static int32_t made_at_least_one(int32_t n) { return n > 0 ? n : 1; }
 
+/* An array of three axes. */
+__attribute__((unused)) static void made_add3(struct sl_ckpt *c, int32_t rank, const char *name, int64_t a, int64_t b, int64_t d)
+{
+    int64_t *shape = SL_ARENA_NEW(&c->arena, int64_t, 3);
+    shape[0] = a, shape[1] = b, shape[2] = d;
+    if (c->tensor_count == MADE_TENSORS)
+        abort();
+    c->tensors[c->tensor_count++] = (struct sl_tensor){
+        .name = sl_arena_str(&c->arena, name), .dtype = SL_BF16, .ndim = 3, .shape = shape, .flags = SL_TENSOR_NO_DATA,
+        .count = (uint64_t)a * (uint64_t)b * (uint64_t)d, .rank = rank};
+}
+
 static void made_add(struct sl_ckpt *c, int32_t rank, int32_t chunk, const char *name, int64_t rows, int64_t cols)
 {
     int64_t *shape = SL_ARENA_NEW(&c->arena, int64_t, 2);

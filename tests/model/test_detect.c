@@ -644,6 +644,36 @@ TEST(hugging_face_names_are_read_with_their_config)
     made_free(c);
 }
 
+/* Experts in one array a matrix, as transformers' classes hold them: by rows, or by columns as GPT-OSS does. Where one of
+ * the two arrays is square the other tells. */
+TEST(how_arrays_of_experts_are_turned_is_told_by_the_two_of_them)
+{
+    static const struct { int64_t ffn; bool columns; } cases[] = { {20, false}, {20, true}, {48, false}, {48, true}, {96, false}, {96, true} };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct made_shape s = plain;
+        s.hf = true, s.layers = 1;
+        struct sl_ckpt *c = made(s);
+        const int64_t f = cases[i].ffn, h = s.hidden;
+        size_t kept = 0;
+        for (size_t k = 0; k < c->tensor_count; k++)
+            if (!strstr(c->tensors[k].name, ".mlp."))
+                c->tensors[kept++] = c->tensors[k];
+        c->tensor_count = kept;
+        made_add(c, -1, 0, "model.layers.0.mlp.gate.weight", 6, h);
+        made_add3(c, -1, "model.layers.0.mlp.experts.gate_up_proj", 6, cases[i].columns ? h : 2 * f, cases[i].columns ? 2 * f : h);
+        made_add3(c, -1, "model.layers.0.mlp.experts.down_proj", 6, cases[i].columns ? f : h, cases[i].columns ? h : f);
+        c->hf_config = made_args(c, "model_type=mixtral", "num_attention_heads=4", NULL);
+        struct sl_model *m = detect(c, NULL);
+        assert_int_equal(number(m, "moe_ffn_hidden_size"), f);
+        assert_int_equal(number(m, "num_experts"), 6);
+        assert_true(sl_model_flag(m, "gated"));
+        assert_int_equal(sl_model_flag(m, "fused_columns"), cases[i].columns);
+        assert_int_equal(m->family != NULL, !cases[i].columns);      /* no family but GPT-OSS has them so */
+        sl_model_free(m);
+        made_free(c);
+    }
+}
+
 TEST(numbers_that_no_model_has_do_no_harm)
 {
     static const struct made_shape shapes[] = {
@@ -747,6 +777,7 @@ int main(void)
         ROW(a_missing_stage_is_counted_from_args),
         ROW(global_layer_numbers_of_a_fork_are_understood),
         ROW(hugging_face_names_are_read_with_their_config),
+        ROW(how_arrays_of_experts_are_turned_is_told_by_the_two_of_them),
         ROW(numbers_that_no_model_has_do_no_harm),
         ROW(nothing_known_is_no_failure),
         ROW(lengths_of_axes_follow_family_and_sizes),
