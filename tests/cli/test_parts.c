@@ -213,7 +213,7 @@ static void the_batch_script_of_the_documents_works(void **state)
     (void)state;
     assert_int_equal(run_script(NULL, NULL), 3);             /* finishing before the parts */
     for (int i = 4; i >= 1; i--) {
-        char task[8];
+        char task[12];
         snprintf(task, sizeof task, "%d", i);
         assert_int_equal(run_script(task, "4"), 0);
     }

@@ -160,7 +160,7 @@ void terminal_resize(struct terminal *t, int cols, int rows)
     ioctl(t->fd, TIOCSWINSZ, &size);
 }
 
-int terminal_end(struct terminal *t, int limit_ms)
+int terminal_wait(struct terminal *t, int limit_ms)
 {
     int64_t end = now_ms() + limit_ms;
     int status = 0, result = -1;
@@ -174,9 +174,23 @@ int terminal_end(struct terminal *t, int limit_ms)
         kill(t->pid, SIGKILL);
         waitpid(t->pid, &status, 0);
     }
+    return result;
+}
+
+void terminal_drop(struct terminal *t)
+{
     if (t->fd >= 0)
         close(t->fd);
     vterm_free(t->vt);
     free(t->log);
+    t->vt = NULL;
+    t->log = NULL;
+    t->log_len = 0;
+}
+
+int terminal_end(struct terminal *t, int limit_ms)
+{
+    int result = terminal_wait(t, limit_ms);
+    terminal_drop(t);
     return result;
 }

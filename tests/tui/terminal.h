@@ -32,7 +32,11 @@ bool terminal_said(const struct terminal *t, const char *text);
 /* The screen as lines of text; free() it. */
 char *terminal_text(const struct terminal *t);
 void terminal_resize(struct terminal *t, int cols, int rows);
-/* Waits for the end: the exit status, 1000 + signal, or -1 after limit_ms (it is killed then). */
+/* Waits for the end: the exit status, 1000 + signal, or -1 after limit_ms (it is killed then).
+ * What it said and showed can still be asked until terminal_drop. */
+int terminal_wait(struct terminal *t, int limit_ms);
+void terminal_drop(struct terminal *t);
+/* Both. */
 int terminal_end(struct terminal *t, int limit_ms);
 
 #endif

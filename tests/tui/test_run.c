@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #define LLAMA "tests/fixtures/llama_tp2_pp2"
-#define SLOW 30000               /* milliseconds: what is long even for a sanitizer build on a busy machine */
+#define SLOW 90000               /* milliseconds: what is long even for a sanitizer build on a busy machine */
 #define MOST_BYTES_PER_KEY 400
 
 static char folder[64];
@@ -364,11 +364,23 @@ static void a_report_is_taken_along_in_four_forms_and_copied(void **state)
 }
 
 /* One byte of one weight of a copy is another: the row, the number and both places show. */
+static void open_difference(struct terminal *t)
+{
+    const char *argv[] = { program(), LLAMA, NULL };
+    char keys[128];
+    terminal_start(t, 100, 30, NULL, argv);
+    assert_true(terminal_expect(t, " faults", SLOW));
+    snprintf(keys, sizeof keys, "8\r\025%s/hf\r", folder);
+    terminal_type(t, keys);
+    assert_true(terminal_expect(t, "DIFFERENT  29 equal, 1 different", SLOW));
+    terminal_settle(t, 500, 5000);
+}
+
 static void one_changed_value_is_found_and_placed_on_both_sides(void **state)
 {
     (void)state;
     struct terminal t;
-    char command[512], keys[128];
+    char command[512];
     snprintf(command, sizeof command, "convert " LLAMA " %s/hf --to hf", folder);
     assert_int_equal(run_program(command), 0);
     /* model.norm.weight is the last tensor by name; its first byte is found by its offsets */
@@ -380,13 +392,7 @@ static void one_changed_value_is_found_and_placed_on_both_sides(void **state)
     char *at = text_of("at"), where[64];
     snprintf(where, sizeof where, "byte %ld of model.safetensors", atol(at));
     free(at);
-    const char *argv[] = { program(), LLAMA, NULL };
-    terminal_start(&t, 100, 30, NULL, argv);
-    assert_true(terminal_expect(&t, " faults", SLOW));
-    snprintf(keys, sizeof keys, "8\r\025%s/hf\r", folder);
-    terminal_type(&t, keys);
-    assert_true(terminal_expect(&t, "DIFFERENT  29 equal, 1 different", SLOW));
-    terminal_settle(&t, 500, 5000);
+    open_difference(&t);
     assert_true(terminal_shows(&t, "final_norm"));
     assert_true(terminal_shows(&t, "1 of 40 differ"));
     assert_true(terminal_shows(&t, where));
@@ -399,6 +405,26 @@ static void one_changed_value_is_found_and_placed_on_both_sides(void **state)
     assert_true(terminal_expect(&t, "final_layernorm", SLOW));   /* Enter goes to the tensor */
     terminal_type(&t, "q");
     assert_int_equal(terminal_end(&t, SLOW), 0);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median of ten: work in the background may draw its own result between two of them. */
+static size_t bytes_of_a_cursor_key(struct terminal *t)
+{
+    size_t bytes[10];
+    for (size_t k = 0; k < 10; k++) {
+        const size_t before = t->bytes;
+        terminal_type(t, k < 5 ? "j" : "k");
+        terminal_settle(t, 100, 1000);
+        bytes[k] = t->bytes - before;
+    }
+    qsort(bytes, 10, sizeof bytes[0], by_size);
+    return bytes[5];
 }
 
 static void a_cursor_key_on_these_screens_costs_little_and_idleness_nothing(void **state)
@@ -425,13 +451,9 @@ static void a_cursor_key_on_these_screens_costs_little_and_idleness_nothing(void
         for (size_t s = 0; s < 4; s++) {
             terminal_type(&t, screens[s]);
             terminal_settle(&t, 500, 5000);
-            const size_t before = t.bytes;
-            for (int k = 0; k < 10; k++) {
-                terminal_type(&t, k < 5 ? "j" : "k");
-                terminal_settle(&t, 40, 1000);
-            }
-            print_message("%dx%d screen %c: %zu bytes a cursor key\n", sizes[i][0], sizes[i][1], screens[s][0], (t.bytes - before) / 10);
-            assert_true((t.bytes - before) / 10 <= MOST_BYTES_PER_KEY);
+            const size_t median = bytes_of_a_cursor_key(&t);
+            print_message("%dx%d screen %c: %zu bytes a cursor key\n", sizes[i][0], sizes[i][1], screens[s][0], median);
+            assert_true(median <= MOST_BYTES_PER_KEY);
         }
         terminal_settle(&t, 300, 3000);
         assert_int_equal(terminal_settle(&t, 1000, 1500), 0);
