@@ -39,7 +39,7 @@ void tensors_ready(struct app *app)
 {
     tensors_signs(app);
     for (int m = 0; m < TREE_MODES; m++)
-        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL ? 20 : 0);
+        tree_unfold(&app->opened->trees[m], m == TREE_LOGICAL || app->opened->info->file_count == 1 ? 20 : 0);
     tensors_filter(app, app->tensors.filter);
 }
 
@@ -52,7 +52,8 @@ size_t tensors_marked(const struct app *app, struct sl_buf *names)
         return 0;
     for (uint32_t n = 1; names && n < t->count; n++)
         if (t->nodes[n].leaf != TREE_NONE && t->nodes[n].marked) {
-            sl_buf_str(names, sl_printable(tree_path(t, n, path, sizeof path), (char[1024]){ 0 }, 1024));
+            const char *name = t->mode == TREE_LOGICAL ? tree_path(t, n, path, sizeof path) : sl_tensor_at(app->opened->ck, t->nodes[n].leaf)->path;
+            sl_buf_str(names, sl_printable(name, (char[1024]){ 0 }, 1024));
             sl_buf_char(names, '\n');
         }
     return t->nodes[0].marked;

@@ -11,9 +11,13 @@
 
 struct builder {
     struct tree *t;
-    struct sl_map seen;              /* prefix of a name -> node */
+    struct sl_map seen;              /* folder: prefix of a name, in a group with the group before it -> node */
+    struct sl_arena keys;            /* of folders in groups */
+    struct sl_buf key;
     size_t room;
-    uint32_t path[DEEPEST + 2];      /* nodes of the name before */
+    const char *name;                /* the one before: most share its folders */
+    uint32_t top, path[DEEPEST];     /* the group it stood in, 0 none; its folders */
+    int depth;
 };
 
 static uint32_t node_add(struct builder *b, uint32_t parent, const char *name, size_t len)
@@ -42,16 +46,27 @@ static uint32_t node_add(struct builder *b, uint32_t parent, const char *name, s
     return id;
 }
 
-/* The folder whose name is key[0..prefix), made if it is new. */
-static uint32_t folder(struct builder *b, uint32_t parent, const char *key, size_t prefix, const char *name, size_t len)
+/* The folder of the group `top` that has the first `prefix` bytes of a name, made if it is new. */
+static uint32_t folder(struct builder *b, uint32_t top, uint32_t parent, const char *name, size_t prefix, const char *part, size_t len)
 {
     uint64_t id = b->t->count;
     bool added = false;
+    const char *key = name;
+    if (top) {
+        sl_buf_clear(&b->key);
+        sl_buf_printf(&b->key, "%u\n%.*s", top, (int)prefix, name);
+        if (b->key.failed)
+            return TREE_NONE;
+        key = b->key.data;
+        prefix = b->key.len;
+        if (!sl_map_get(&b->seen, key, prefix, &id) && !(key = sl_arena_strn(&b->keys, key, prefix)))
+            return TREE_NONE;
+    }
     if (!sl_map_add(&b->seen, key, prefix, &id, &added))
         return TREE_NONE;
     if (added)
-        return node_add(b, parent, name, len);
-    return b->t->nodes[id].leaf == TREE_NONE ? (uint32_t)id : node_add(b, parent, name, len);
+        return node_add(b, parent, part, len);
+    return b->t->nodes[id].leaf == TREE_NONE ? (uint32_t)id : node_add(b, parent, part, len);
 }
 
 static bool leaf_add(struct builder *b, uint32_t parent, const char *name, size_t len, size_t leaf, uint64_t bytes)
@@ -65,23 +80,30 @@ static bool leaf_add(struct builder *b, uint32_t parent, const char *name, size_
     return true;
 }
 
-static bool add_dotted(struct builder *b, const char *name, size_t leaf, uint64_t bytes)
+/* A tensor below the node `top`, in a folder for each part of its name. */
+static bool add_dotted(struct builder *b, uint32_t top, const char *name, size_t leaf, uint64_t bytes)
 {
-    uint32_t parent = 0;
+    uint32_t parent = top;
     const char *part = name, *dot;
-    for (int depth = 0; depth < DEEPEST && (dot = strchr(part, '.')) != NULL; depth++) {
-        parent = folder(b, parent, name, (size_t)(dot - name), part, (size_t)(dot - part));
+    bool same = b->name && top == b->top;                /* in the folders of the one before, so far */
+    int depth = 0;
+    for (; depth < DEEPEST && (dot = strchr(part, '.')) != NULL; depth++, part = dot + 1) {
+        same = same && depth < b->depth && strncmp(name, b->name, (size_t)(dot - name) + 1) == 0;
+        if (!same)
+            b->path[depth] = folder(b, top, parent, name, (size_t)(dot - name), part, (size_t)(dot - part));
+        parent = b->path[depth];
         if (parent == TREE_NONE)
             return false;
-        part = dot + 1;
     }
+    b->name = name;
+    b->top = top;
+    b->depth = depth;
     return leaf_add(b, parent, part, strlen(part), leaf, bytes);
 }
 
-static bool add_in(struct builder *b, const char *group, const char *name, size_t leaf, uint64_t bytes)
+static uint32_t group_add(struct builder *b, const char *name)
 {
-    uint32_t parent = folder(b, 0, group, strlen(group), group, strlen(group));
-    return parent != TREE_NONE && leaf_add(b, parent, name, strlen(name), leaf, bytes);
+    return folder(b, 0, 0, name, strlen(name), name, strlen(name));
 }
 
 static const char *rank_group(struct tree *t, const struct sl_checkpoint_info *info, int32_t rank)
@@ -98,7 +120,7 @@ static bool add_all(struct builder *b, const struct sl_checkpoint *ck)
     const struct sl_checkpoint_info *info = sl_info(ck);
     if (b->t->mode == TREE_LOGICAL) {
         for (size_t i = 0; i < sl_logical_count(ck); i++)
-            if (!add_dotted(b, sl_logical_at(ck, i)->name, i, sl_logical_at(ck, i)->bytes))
+            if (!add_dotted(b, 0, sl_logical_at(ck, i)->name, i, sl_logical_at(ck, i)->bytes))
                 return false;
         return true;
     }
@@ -113,7 +135,8 @@ static bool add_all(struct builder *b, const struct sl_checkpoint *ck)
                 groups[r] = rank_group(b->t, info, s->rank);
             group = groups[r];
         }
-        good = group && add_in(b, group, s->path, i, s->bytes);
+        uint32_t top = group ? group_add(b, group) : TREE_NONE;
+        good = top != TREE_NONE && add_dotted(b, top, s->path, i, s->bytes);
     }
     free(groups);
     return good;
@@ -171,7 +194,8 @@ static void collapse(struct tree *t)
 {
     for (uint32_t i = t->count; i-- > 1;) {
         struct tree_node *n = &t->nodes[i];
-        if (t->mode != TREE_LOGICAL || n->leaf != TREE_NONE || n->leaves != 1)
+        bool file_or_rank = t->mode != TREE_LOGICAL && n->parent == 0;
+        if (file_or_rank || n->leaf != TREE_NONE || n->leaves != 1)
             continue;
         struct tree_node *child = &t->nodes[n->first];
         n->name_len = (uint32_t)strlen(n->name);
@@ -250,6 +274,8 @@ bool tree_build(struct tree *t, const struct sl_checkpoint *ck, enum tree_mode m
     t->mode = mode;
     bool good = node_add(&b, TREE_NONE, "", 0) == 0 && add_all(&b, ck);
     sl_map_free(&b.seen);
+    sl_arena_free(&b.keys);
+    sl_buf_free(&b.key);
     for (uint32_t i = t->count; good && i-- > 1;) {
         struct tree_node *n = &t->nodes[i], *p = &t->nodes[n->parent];
         p->leaves += n->leaves;
@@ -396,6 +422,8 @@ void tree_select(struct tree *t, uint32_t node)
 void tree_open(struct tree *t, uint32_t node, bool open)
 {
     t->nodes[node].open = open;
+    for (uint32_t c = t->nodes[node].first; open && c != TREE_NONE && t->nodes[c].next == TREE_NONE; c = t->nodes[c].first)
+        t->nodes[c].open = true;         /* a lone folder has nothing to choose from */
     tree_rows(t);
 }
 

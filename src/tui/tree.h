@@ -1,7 +1,7 @@
 /* tree.h: tensors as a tree of names, and the rows of it that are seen.
  *
  * Three trees over one checkpoint: the logical tensors (merged over ranks),
- * and the stored pieces by file and by rank. Nodes stand in the order in which
+ * and the stored pieces, below their file and below their rank. Nodes stand in the order in which
  * the checkpoint names them, numbers in order of size; a parent stands before
  * its children in the array. Names are borrowed from the checkpoint.
  *
@@ -64,6 +64,7 @@ void tree_unmark(struct tree *t);
 void tree_rows(struct tree *t);
 uint32_t tree_selected(const struct tree *t);          /* node, TREE_NONE if there is no row */
 void tree_select(struct tree *t, uint32_t node);       /* opens what must be opened */
+/* Opening goes on through folders that hold one folder only. */
 void tree_open(struct tree *t, uint32_t node, bool open);
 /* Opens folders down to a depth, so that about `rows` rows are seen. */
 void tree_unfold(struct tree *t, size_t rows);

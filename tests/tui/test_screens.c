@@ -88,7 +88,7 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "tensors-marked-80x24", LLAMA, "2jjj ", 80, 24, false },
     { "tensors-40x10", LLAMA, "2", 40, 10, false },
     { "tensors-by-file-80x24", LLAMA, "2<Tab><Right>", 80, 24, false },
-    { "tensors-by-rank-80x24", LLAMA, "2<Tab><Tab><Right>", 80, 24, false },
+    { "tensors-by-rank-80x24", LLAMA, "2<Tab><Tab><Right>j<Right>jj<Right>", 80, 24, false },
     { "tensors-search-80x24", LLAMA, "2/qkv layer:1-2<Enter>", 80, 24, false },
     { "tensors-searching-80x24", LLAMA, "2/norm", 80, 24, false },
     { "inspect-80x24", LLAMA, "2/layers.1.self_attention.linear_qkv<Enter><Enter>", 80, 24, false },

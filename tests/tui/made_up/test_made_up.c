@@ -107,6 +107,8 @@ static void what_is_alike_is_one_row_and_what_differs_stands_out(void **state)
     shows("odd/48000", "2!", 80, 24, "1 of 48000");
     shows("odd/48000", "2!", 80, 24, "7.weight");
     shows("odd/48000", "2!!", 80, 24, "all tensors");
+    shows("odd/48000", "2<Tab>", 80, 24, "+ 4-47 x44 (44000)");           /* the pieces of a file too */
+    shows("odd/48000", "2<Tab>", 80, 24, "- file.pt (48000)");
 }
 
 static void marks_count_and_stay_through_sorting_and_filters(void **state)
