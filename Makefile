@@ -7,6 +7,7 @@
 # make install     into $(DESTDIR)$(PREFIX): program, library, headers, man page, completions
 # make uninstall   takes the same files away
 # make static      build-static/shardlens: one file that runs on any Linux of this processor
+# make mpi         build/mpi/shardlens, of which mpirun starts several: docs/cluster.md; needs Open MPI
 # make dist        shardlens-VERSION.tar.xz, the source archive
 # make deb         a Debian package; needs debhelper
 # make deps        install the Debian or Ubuntu packages that are missing
@@ -60,7 +61,7 @@ SUBMAKE  = $(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEF
 LIB_ROOMS  = base format checkpoint model layout plan run api
 PROG_ROOMS = cli tui
 ROOMS      = $(LIB_ROOMS) $(PROG_ROOMS)
-room_srcs  = $(filter-out src/cli/main.c,$(foreach r,$(1),$(sort $(wildcard src/$(r)/*.c))))
+room_srcs  = $(filter-out src/cli/main.c src/cli/mpi.c,$(foreach r,$(1),$(sort $(wildcard src/$(r)/*.c))))
 LIB_OBJS   = $(patsubst %.c,$(OUT)/%.o,$(call room_srcs,$(LIB_ROOMS))) $(OUT)/gen/families_data.o
 PROG_OBJS  = $(patsubst %.c,$(OUT)/%.o,$(call room_srcs,$(PROG_ROOMS))) $(OUT)/src/cli/main.o
 BIN        = $(OUT)/shardlens
@@ -71,6 +72,16 @@ all: $(BIN) $(LIB) $(SHLIB)
 
 $(BIN): $(PROG_OBJS) $(LIB)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(PROG_OBJS) $(LIB) $(LDLIBS)
+
+# the same program with another main(); only it knows MPI, and nothing else needs it
+MPI         = $(OUT)/mpi/shardlens
+MPI_CFLAGS ?= $(shell pkg-config --cflags-only-I ompi-c 2>/dev/null)
+MPI_LIBS   ?= $(shell pkg-config --libs ompi-c 2>/dev/null)
+$(OUT)/src/cli/mpi.o: CPPFLAGS += $(patsubst -I%,-isystem %,$(MPI_CFLAGS))
+$(MPI): $(PROG_OBJS) $(OUT)/src/cli/mpi.o $(LIB)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter-out %/main.o,$(PROG_OBJS)) $(OUT)/src/cli/mpi.o $(LIB) $(MPI_LIBS) $(LDLIBS)
+mpi: $(MPI)
 
 $(LIB): $(LIB_OBJS)
 	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJS)
@@ -131,7 +142,7 @@ $(FUZZ_REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/t
 SHELL_TESTS = $(sort $(wildcard tests/*/test_*.sh))
 ALL_TESTS   = $(foreach r,$(ROOMS),$(TESTS_$(r))) $(FUZZ_REPLAYS) $(SHELL_TESTS)
 
-check: $(BIN) $(SHLIB) $(ALL_TESTS)
+check: $(BIN) $(SHLIB) $(ALL_TESTS) $(if $(MPI_LIBS),$(MPI))
 	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) CC="$(CC)" sh tests/run.sh $(ALL_TESTS)
 
 test: deps
@@ -250,7 +261,7 @@ clean:
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile | sed '1,2d'
 
-.PHONY: all check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench scale golden interop fixtures screenshots docs docs-test deps \
+.PHONY: all mpi check test asan tsan tsan-run torture fuzz fuzz-run fuzz-smoke lint demo bench scale golden interop fixtures screenshots docs docs-test deps \
         install uninstall static dist deb clean help $(ROOMS:%=test-%)
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -5,7 +5,7 @@
 # build    what `make` and `make test` need
 # check    what `make lint`, `make fuzz` and a second compiler need
 # package  what `make static` and `make deb` need
-# interop  what `make interop` needs before it makes its own Python environment
+# interop  what `make interop` needs before it makes its own Python environment, and `make mpi`
 set -u
 missing=
 
@@ -47,6 +47,8 @@ for group in "$@"; do
         has_tool lintian lintian
         ;;
     interop)
+        has_tool mpirun openmpi-bin
+        has_lib ompi-c libopenmpi-dev
         has_tool python3 python3
         python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
         ;;

@@ -81,6 +81,10 @@ int options_load(const char *path, struct sl_arena *arena, const struct sl_value
 /* --config FILE merged into v, if it was given. */
 int values_config(struct values *v, struct sl_arena *arena, struct sl_error *err);
 
+/* program.c: parses, then run(values); what it returns is the exit status. program_run does what one process does. */
+int program(int argc, char **argv, int (*run)(const struct values *v));
+int program_run(const struct values *v);
+
 /* help.c: texts made from the two tables */
 void help_program(struct sl_buf *out);
 void help_command(const struct command_row *c, struct sl_buf *out);
@@ -123,9 +127,20 @@ void signals_watch(void);
 void signals_forget(void);
 /* Waits for a job that was started under signals_watch, shows its progress on standard error, passes signals on. */
 int job_follow(const struct values *v, struct sl_job *job, const char *what, struct sl_error *err);
+/* The same in steps, for work that is not one job of this process. progress_look is a sl_job_tell, to be called about every
+ * 20 ms; it returns the code to stop with once a signal came. NULL when memory is out. */
+struct progress_view;
+struct progress_view *progress_open(const struct values *v, const char *what);
+int progress_look(const struct sl_progress *p, void *view);
+void progress_close(struct progress_view *view);
 
 /* convert.c: one conversion; what it says on success goes to out, a failure to err. */
 int convert_one(const struct values *v, struct sl_buf *out, struct sl_error *err);
+/* Its steps: the source opened and the plan made, both to be freed by the caller also on failure; one job of it
+ * followed under signals_watch, and what it wrote said; what was remarked on the way. */
+int convert_open(const struct values *v, struct sl_checkpoint **ck, struct sl_plan **plan, struct sl_error *err);
+int convert_run(const struct values *v, struct sl_plan *plan, const struct sl_run_options *o, struct sl_buf *out, struct sl_error *err);
+void convert_notes(const struct sl_checkpoint *ck, const struct sl_plan_info *plan);
 
 /* verify.c: commands that compare two checkpoints. */
 struct pair_kind {

@@ -13,7 +13,7 @@ static void note_to_stderr(const struct sl_problem *p)
 }
 
 /* What was remarked on the source when it was opened and does not stop the conversion, and on the plan. */
-static void notes_to_stderr(const struct sl_checkpoint *ck, const struct sl_plan_info *plan)
+void convert_notes(const struct sl_checkpoint *ck, const struct sl_plan_info *plan)
 {
     const struct sl_checkpoint_info *source = sl_info(ck);
     for (size_t i = 0; i < source->problem_count; i++)
@@ -51,47 +51,52 @@ static void summary_text(struct sl_buf *b, const struct sl_plan_info *info, cons
     }
 }
 
-static int run_plan(const struct values *v, struct sl_plan *plan, struct sl_buf *out, struct sl_error *err)
+int convert_run(const struct values *v, struct sl_plan *plan, const struct sl_run_options *o, struct sl_buf *out, struct sl_error *err)
 {
-    struct sl_run_options o;
     struct sl_job *job = NULL;
-    run_options(v, &o);
-    signals_watch();
-    int code = part_parse(v, &o, err);
-    if (!code)
-        code = sl_convert_start(plan, &o, &job, err);
+    int code = sl_convert_start(plan, o, &job, err);
     if (!code)
         code = job_follow(v, job, "convert", err);
-    signals_forget();
     if (!code) {
-        const bool json = v->given[OPT_JSON] || (o.report && !strcmp(o.report, "-"));
+        const bool json = v->given[OPT_JSON] || (o->report && !strcmp(o->report, "-"));
         char *report = json ? sl_job_report_json(job) : NULL;
         if (report)
             sl_buf_printf(out, "%s\n", report);
         else
-            summary_text(out, sl_plan_info(plan), &o, sl_job_summary(job));
+            summary_text(out, sl_plan_info(plan), o, sl_job_summary(job));
         free(report);
     }
     sl_job_free(job);
     return code;
 }
 
+int convert_open(const struct values *v, struct sl_checkpoint **ck, struct sl_plan **plan, struct sl_error *err)
+{
+    struct sl_plan_options o;
+    struct sl_open_options open;
+    open_options(v, &open);
+    int code = sl_open(v->args[0], &open, ck, err);
+    if (!code)
+        code = plan_options(v, *ck, v->args[1], &o, err);
+    return code ? code : sl_plan_make(*ck, v->args[1], &o, plan, err);
+}
+
 int convert_one(const struct values *v, struct sl_buf *out, struct sl_error *err)
 {
     struct sl_checkpoint *ck = NULL;
     struct sl_plan *plan = NULL;
-    struct sl_plan_options o;
-    struct sl_open_options open;
-    open_options(v, &open);
-    int code = sl_open(v->args[0], &open, &ck, err);
-    if (!code)
-        code = plan_options(v, ck, v->args[1], &o, err);
-    if (!code)
-        code = sl_plan_make(ck, v->args[1], &o, &plan, err);
-    if (!code)
-        code = run_plan(v, plan, out, err);
+    struct sl_run_options o;
+    int code = convert_open(v, &ck, &plan, err);
+    run_options(v, &o);
+    if (!code) {
+        signals_watch();
+        code = part_parse(v, &o, err);
+        if (!code)
+            code = convert_run(v, plan, &o, out, err);
+        signals_forget();
+    }
     if (!code)                                   /* a failure is one line, alone */
-        notes_to_stderr(ck, sl_plan_info(plan));
+        convert_notes(ck, sl_plan_info(plan));
     sl_plan_free(plan);
     sl_close(ck);
     return code;

@@ -132,7 +132,7 @@ static void show_plain(const struct sl_progress *p, const char *what, int *tenth
 }
 
 /* What following a job needs to remember from one look to the next. */
-struct follow {
+struct progress_view {
     enum mode mode;
     const char *what;
     struct speed speed;
@@ -142,9 +142,9 @@ struct follow {
     bool shown;                              /* a bar stands on the screen */
 };
 
-static int look(const struct sl_progress *p, void *user)
+int progress_look(const struct sl_progress *p, void *user)
 {
-    struct follow *f = user;
+    struct progress_view *f = user;
     int stop = caught ? 128 + (int)caught : 0;
     if (f->mode == MODE_NONE || (f->looks++ % 8 != 7 && !p->finished))      /* six times a second */
         return stop;
@@ -160,11 +160,25 @@ static int look(const struct sl_progress *p, void *user)
     return stop;
 }
 
+struct progress_view *progress_open(const struct values *v, const char *what)
+{
+    struct progress_view *f = calloc(1, sizeof *f);
+    if (f)
+        *f = (struct progress_view){ .mode = mode_wanted(v), .what = what, .tenth = -1, .phase = SL_PHASE_DONE };
+    return f;
+}
+
+void progress_close(struct progress_view *f)
+{
+    if (f && f->shown)
+        fputs("\r\033[K", stderr);
+    free(f);
+}
+
 int job_follow(const struct values *v, struct sl_job *job, const char *what, struct sl_error *err)
 {
-    struct follow f = { .mode = mode_wanted(v), .what = what, .tenth = -1, .phase = SL_PHASE_DONE };
-    int code = sl_job_follow(job, 20, look, &f, err);
-    if (f.shown)
-        fputs("\r\033[K", stderr);
+    struct progress_view *f = progress_open(v, what);
+    const int code = f ? sl_job_follow(job, 20, progress_look, f, err) : sl_fail_memory(err, 64);
+    progress_close(f);
     return code;
 }

@@ -211,7 +211,7 @@ static int make_order(struct sl_run *r, struct convert *v, struct sl_error *err)
 static void add_advice(const struct sl_run *r, const struct convert *v, int code, struct sl_error *err)
 {
     const size_t len = strlen(err->message);
-    const char *how = r->options.finish ? "--finish" : r->options.parts ? "the same --part" : "--resume";
+    const char *how = r->options.finish ? "--finish" : r->options.parts ? "the same command" : "--resume";
     char advice[128];
     if (atomic_load(&r->cancel))
         snprintf(advice, sizeof advice, "; %" PRIu64 " of %zu tensors are written: go on with %s",
