@@ -132,17 +132,19 @@ $(OUT)/tests/tui/test_run: $(OUT)/tests/tui/slow.so
 # in these every allocation of ours can be made to fail: tests/base/memory.h
 $(OUT)/tests/%/test_memory: private LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 
-# every fuzz target, built without libFuzzer, replays its seeds and small changes of them
+# every fuzz target, built without libFuzzer, replays its seeds and small changes of them; instead.c has what is wrapped
 FUZZ_SRCS    = $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_REPLAYS = $(FUZZ_SRCS:tests/fuzz/fuzz_%.c=$(OUT)/tests/fuzz/replay_%)
-FUZZ_COMMON  = $(OUT)/tests/fuzz/refused.o
-$(FUZZ_REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(FUZZ_COMMON) $(LIB)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+FUZZ_COMMON  = $(patsubst %,$(OUT)/tests/fuzz/%.o,refused folder instead use wrap repair)
+FUZZ_LINK    = -Wl,--wrap=sl_families_load -Wl,--wrap=sl_families_free -Wl,--wrap=nanosleep
+FUZZ_GATHER  = $(OUT)/tests/fuzz/gather.o
+$(FUZZ_REPLAYS): $(OUT)/tests/fuzz/replay_%: $(OUT)/tests/fuzz/fuzz_%.o $(OUT)/tests/fuzz/replay.o $(FUZZ_GATHER) $(FUZZ_COMMON) $(LIB)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $^ $(LDLIBS)
 
 SHELL_TESTS = $(sort $(wildcard tests/*/test_*.sh))
 ALL_TESTS   = $(foreach r,$(ROOMS),$(TESTS_$(r))) $(FUZZ_REPLAYS) $(SHELL_TESTS)
 
-check: $(BIN) $(SHLIB) $(ALL_TESTS) $(if $(MPI_LIBS),$(MPI))
+check: $(BIN) $(SHLIB) $(ALL_TESTS) $(if $(MPI_LIBS),$(MPI)) $(OUT)/tests/fuzz/seeds
 	$(Q)SHARDLENS=$(BIN) OUT=$(OUT) CC="$(CC)" sh tests/run.sh $(ALL_TESTS)
 
 test: deps
@@ -163,9 +165,9 @@ torture: $(OUT)/tests/cli/test_kill $(OUT)/tests/cli/test_promises $(OUT)/tests/
 FUZZ_SECONDS ?= 600
 FUZZ_BINS = $(FUZZ_SRCS:tests/fuzz/%.c=$(OUT)/tests/fuzz/%)
 $(FUZZ_BINS): $(OUT)/tests/fuzz/fuzz_%: $(OUT)/tests/fuzz/fuzz_%.o $(FUZZ_COMMON) $(LIB)
-	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LDLIBS)
-$(OUT)/tests/fuzz/seeds: $(OUT)/tests/fuzz/seeds.o $(LIB)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) -fsanitize=fuzzer $(LDFLAGS) $(FUZZ_LINK) -o $@ $^ $(LDLIBS)
+$(OUT)/tests/fuzz/seeds: $(OUT)/tests/fuzz/seeds.o $(FUZZ_GATHER) $(FUZZ_COMMON) $(LIB)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(FUZZ_LINK) -o $@ $^ $(LDLIBS)
 fuzz-run: $(FUZZ_BINS) $(OUT)/tests/fuzz/seeds
 	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) sh tests/fuzz/run.sh $(FUZZ_BINS)
 fuzz:

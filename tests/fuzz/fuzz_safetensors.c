@@ -1,6 +1,7 @@
 /* fuzz_safetensors.c: any bytes as a safetensors file. What opens covers its
  * data exactly, and can be laid out again. */
 #include "fuzz.h"
+#include "repair.h"
 
 #include "base/dtype.h"
 #include "base/num.h"
@@ -24,6 +25,8 @@ static void lay_out(const struct sl_st_file *st, uint64_t data_size)
     sl_buf_free(&header);
     free(copy);
 }
+
+FUZZ_REPAIR(fuzz_repair_safetensors)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -2,10 +2,13 @@
  * pickle. What opens must keep its promises: tensors inside storages, storages
  * inside the file, an object without cycles. */
 #include "fuzz.h"
+#include "repair.h"
 
 #include "base/text.h"
 #include "base/value.h"
 #include "format/torchfile.h"
+
+FUZZ_REPAIR(fuzz_repair_zip)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -5,6 +5,7 @@
  * What opens: tensors lie in their storages; the object can be walked as a tree
  * in bounded time and depth; it can be written as a pickle again. */
 #include "fuzz.h"
+#include "wrap.h"
 
 #include "base/dtype.h"
 #include "base/text.h"
@@ -14,29 +15,6 @@
 
 static const uint64_t storage_bytes[] = { 32, 0, 100 };
 #define STORAGES (sizeof storage_bytes / sizeof *storage_bytes)
-
-/* The archive around a pickle; the caller frees it. */
-static uint8_t *wrap(const uint8_t *pickle, size_t len, size_t *size)
-{
-    static const uint32_t crc[STORAGES];
-    struct sl_arena arena = { 0 };
-    struct sl_torch_layout layout;
-    struct sl_torch_piece *tail;
-    uint32_t tail_count;
-    if (sl_torch_layout(pickle, len, storage_bytes, STORAGES, &arena, &layout, NULL) ||
-        sl_torch_tail(&layout, crc, &arena, &tail, &tail_count, NULL))
-        abort();
-    uint8_t *bytes = calloc(1, layout.file_size);
-    if (!bytes)
-        abort();
-    for (uint32_t i = 0; i < layout.piece_count; i++)
-        memcpy(bytes + layout.pieces[i].offset, layout.pieces[i].bytes, layout.pieces[i].len);
-    for (uint32_t i = 0; i < tail_count; i++)
-        memcpy(bytes + tail[i].offset, tail[i].bytes, tail[i].len);
-    *size = layout.file_size;
-    sl_arena_free(&arena);
-    return bytes;
-}
 
 static void check_tensor(const struct sl_torch_file *t, const struct sl_torch_tensor *x)
 {
@@ -92,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct sl_torch_file torch = { 0 };
     struct fuzz_file f;
     size_t file_size;
-    uint8_t *bytes = wrap(data, size, &file_size);
+    uint8_t *bytes = fuzz_wrap(data, size, storage_bytes, STORAGES, &file_size);
     fuzz_open(&f, bytes, file_size);
     const int code = sl_torch_open(&f.file, 0, file_size, &arena, &torch, &err);
     fuzz_refused(code, &err);

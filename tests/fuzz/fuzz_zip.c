@@ -1,7 +1,10 @@
 /* fuzz_zip.c: any bytes as a zip archive: its directory, then its records. */
 #include "fuzz.h"
+#include "repair.h"
 
 #include "format/zipdir.h"
+
+FUZZ_REPAIR(fuzz_repair_zip)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,19 +1,17 @@
 /* replay.c: a fuzz target without a fuzzer. Runs every seed, then the seed cut
  * short, with bytes changed and with pieces copied over others, by a fixed
- * sequence of random numbers for a few seconds; says so in cmocka's words.
+ * sequence of random numbers for a second; says so in cmocka's words.
  *
- *     replay_zip [SEED FILE OR FOLDER...]     default: tests/fuzz/seeds, tests/fixtures
+ *     replay_zip [SEED FILE OR FOLDER...]     default: the seeds of the target, see gather.h
  */
 #include "fuzz.h"
+#include "gather.h"
+#include "repair.h"
 
 #include "base/pool.h"
-#include "base/text.h"
 
-#define SEEDS_MAX 1024
-#define SEED_BYTES_MAX ((size_t)1 << 20)
+#pragma weak LLVMFuzzerCustomMutator
 
-static struct { uint8_t *data; size_t size; } seeds[SEEDS_MAX];
-static size_t seed_count;
 static uint64_t random_state = 1;
 
 static uint64_t next_random(void)
@@ -27,33 +25,6 @@ static uint64_t next_random(void)
 static size_t below(size_t n)
 {
     return n ? (size_t)(next_random() % n) : 0;
-}
-
-static void collect(const char *path, int depth)
-{
-    struct sl_arena arena = { 0 };
-    const char *const *names;
-    size_t count;
-    if (sl_path_is_folder(path)) {
-        if (depth && !sl_folder_list(path, 10000, &arena, &names, &count, NULL))
-            for (size_t i = 0; i < count; i++) {
-                const char *below_it = sl_arena_printf(&arena, "%s/%s", path, names[i]);
-                if (below_it)
-                    collect(below_it, depth - 1);
-            }
-    } else {
-        char *text;
-        size_t len;
-        if (seed_count < SEEDS_MAX && !sl_file_slurp(path, SEED_BYTES_MAX, &arena, &text, &len, NULL)) {
-            uint8_t *copy = malloc(len ? len : 1);
-            if (!copy)
-                abort();
-            memcpy(copy, text, len);
-            seeds[seed_count].data = copy;
-            seeds[seed_count++].size = len;
-        }
-    }
-    sl_arena_free(&arena);
 }
 
 /* a copy of exactly the right size, so that a sanitizer sees a step too far */
@@ -99,41 +70,50 @@ static void change(uint8_t *data, size_t *size)
     }
 }
 
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most)
+{
+    (void)most;
+    for (size_t k = 1 + below(6); k > 0; k--)
+        change(data, &size);
+    return size;
+}
+
+static void run_changed(const struct fuzz_seed *seed)
+{
+    const size_t most = seed->size + 4096;
+    uint8_t *data = calloc(1, most);
+    if (!data)
+        abort();
+    memcpy(data, seed->data, seed->size);
+    const size_t size = LLVMFuzzerCustomMutator ? LLVMFuzzerCustomMutator(data, seed->size, most, (unsigned)below(1000))
+                                                : LLVMFuzzerMutate(data, seed->size, most);
+    run(data, size);
+    free(data);
+}
+
 int main(int argc, char **argv)
 {
     const char *base = strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
+    const char *target = strchr(base, '_') ? strchr(base, '_') + 1 : base;
     const char *seconds = getenv("SHARDLENS_REPLAY_SECONDS");
-    double limit = seconds ? strtod(seconds, NULL) : 2;
+    const double limit = seconds ? strtod(seconds, NULL) : 1;
+    struct fuzz_seeds seeds = { .count = 0 };
+    uint64_t runs = 0;
     printf("[ RUN      ] %s\n", base);
     fflush(stdout);
-    if (argc > 1) {
-        for (int i = 1; i < argc; i++)
-            collect(argv[i], 8);
-    } else {
-        collect("tests/fuzz/seeds", 8);
-        collect("tests/fixtures", 8);
-    }
+    for (int i = 1; i < argc; i++)
+        fuzz_gather_path(argv[i], &seeds);
+    if (argc == 1)
+        fuzz_gather(target, &seeds);
 
-    uint64_t runs = 0;
     run((const uint8_t *)"", 0);
-    for (size_t i = 0; i < seed_count; i++, runs++)
-        run(seeds[i].data, seeds[i].size);
+    for (size_t i = 0; i < seeds.count; i++, runs++)
+        run(seeds.items[i].data, seeds.items[i].size);
     const uint64_t end = sl_now_ns() + (uint64_t)(limit * 1e9);
-    while (seed_count && sl_now_ns() < end) {
-        const size_t i = below(seed_count);
-        size_t size = seeds[i].size;
-        uint8_t *data = malloc(size ? size : 1);
-        if (!data)
-            abort();
-        memcpy(data, seeds[i].data, size);
-        for (size_t k = 1 + below(6); k > 0; k--)
-            change(data, &size);
-        run(data, size);
-        free(data);
-        runs++;
-    }
-    for (size_t i = 0; i < seed_count; i++)
-        free(seeds[i].data);
-    printf("%zu seeds, %llu runs\n[       OK ] %s\n", seed_count, (unsigned long long)runs, base);
-    return 0;
+    for (; seeds.count && sl_now_ns() < end; runs++)
+        run_changed(&seeds.items[below(seeds.count)]);
+    printf("%zu seeds, %llu runs\n[%s] %s\n", seeds.count, (unsigned long long)runs, seeds.count ? "       OK " : "  FAILED  ", base);
+    const bool none = !seeds.count;
+    fuzz_seeds_free(&seeds);
+    return none;
 }

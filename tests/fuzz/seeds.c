@@ -1,42 +1,26 @@
-/* seeds.c: takes data.pkl out of torch files, as seeds for the unpickler.
+/* seeds.c: writes the seeds of a target (gather.h) into a folder, for libFuzzer.
  *
- *     seeds FOLDER FILE.pt...
+ *     seeds TARGET FOLDER
  */
 #include "fuzz.h"
-
-#include "base/text.h"
-#include "format/zipdir.h"
-
-#define SEED_BYTES_MAX (UINT64_C(1) << 20)
-
-static int write_seed(const char *folder, int number, const void *bytes, size_t len)
-{
-    char path[4096];
-    snprintf(path, sizeof path, "%s/pickle-%d", folder, number);
-    sl_folder_remove(path, NULL);
-    return sl_write_new(path, bytes, len, NULL);
-}
+#include "gather.h"
 
 int main(int argc, char **argv)
 {
-    for (int i = 2; i < argc; i++) {
-        struct sl_arena arena = { 0 };
-        struct sl_file file;
-        struct sl_zip zip;
-        if (!sl_file_open(argv[i], &file, NULL)) {
-            if (!sl_zip_open(&file, 0, file.size, &arena, &zip, NULL))
-                for (uint64_t e = 0; e < zip.count; e++) {
-                    const struct sl_zip_entry *entry = &zip.entries[e];
-                    void *buf = NULL;
-                    if (sl_text_ends(entry->name, "/data.pkl") && entry->size < SEED_BYTES_MAX)
-                        buf = malloc((size_t)entry->size + 1);
-                    if (buf && !sl_zip_read(&file, 0, file.size, entry, 0, buf, (size_t)entry->size, NULL))
-                        write_seed(argv[1], i, buf, (size_t)entry->size);
-                    free(buf);
-                }
-            sl_file_close(&file);
-        }
-        sl_arena_free(&arena);
+    struct fuzz_seeds seeds = { .count = 0 };
+    struct sl_error err = { 0 };
+    int code = argc == 3 ? sl_folder_make(argv[2], &err) : SL_USAGE;
+    if (!code)
+        fuzz_gather(argv[1], &seeds);
+    for (size_t i = 0; i < seeds.count && !code; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/seed-%zu", argv[2], i);
+        sl_folder_remove(path, NULL);
+        code = sl_write_new(path, seeds.items[i].data, seeds.items[i].size, &err);
     }
-    return 0;
+    const bool failed = code || !seeds.count;
+    if (failed)
+        fprintf(stderr, "seeds TARGET FOLDER: %s: %s\n", argc == 3 ? argv[1] : "", code ? err.message : "nothing is of its kind");
+    fuzz_seeds_free(&seeds);
+    return failed;
 }
