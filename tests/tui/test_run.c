@@ -150,10 +150,14 @@ static void a_slow_run_answers_keys_stops_between_tensors_and_goes_on(void **sta
     terminal_type(&t, "2");
     assert_true(terminal_expect(&t, "merged over ranks", SLOW));
     print_message("two keys took effect within %lld ms of a disk that takes seconds\n", (long long)(now_ms() - before));
-    terminal_type(&t, "6p");
-    assert_true(terminal_expect(&t, "going on", SLOW));
+    terminal_type(&t, "6");
+    assert_true(terminal_expect(&t, "PAUSED", SLOW));
+    terminal_type(&t, "p");
+    if (!terminal_expect(&t, "going on", SLOW))
+        fail_msg("not going on:\n%s", terminal_text(&t));
     terminal_type(&t, "x");
-    assert_true(terminal_expect(&t, "STOPPED", SLOW));
+    if (!terminal_expect(&t, "STOPPED", SLOW))
+        fail_msg("not stopped:\n%s", terminal_text(&t));
     disk(false);
     assert_true(terminal_expect(&t, "go on with --resume", SLOW));
     assert_false(is_there("hf"));
