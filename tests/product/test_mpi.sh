@@ -9,7 +9,7 @@ command -v mpirun >/dev/null 2>&1 || { echo "no mpirun"; exit 77; }
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_btl_vader_single_copy_mechanism=none
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"     # Open MPI's own
-mpirun -n 2 true </dev/null || { echo "mpirun runs nothing here"; exit 77; }
+timeout 60 mpirun -n 2 true </dev/null || { echo "mpirun runs nothing here"; exit 77; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
