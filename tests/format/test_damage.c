@@ -99,7 +99,7 @@ static void risky_calls_are_told(void **state)
 static const char *const small[] = {
     FIXTURES "torch/one_tensor.pt", FIXTURES "torch/deflated.pt", FIXTURES "torch/legacy_container.pt",
     FIXTURES "torch/big_endian.pt", FIXTURES "torch/bare_protocol0.pkl",
-    FIXTURES "torch/bare_protocol4.pkl", "tests/fuzz/seeds/two.safetensors",
+    FIXTURES "torch/bare_protocol4.pkl", "tests/fuzz/seeds/safetensors/two.safetensors",
 };
 #define SMALL (sizeof small / sizeof *small)
 

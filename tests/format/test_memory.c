@@ -102,7 +102,7 @@ static void torch_files_are_opened_or_memory_is_named(void **state)
 static void safetensors_files_are_opened_or_memory_is_named(void **state)
 {
     (void)state;
-    fails_only_for_want_of_memory(open_safetensors, "tests/fuzz/seeds/two.safetensors");
+    fails_only_for_want_of_memory(open_safetensors, "tests/fuzz/seeds/safetensors/two.safetensors");
 }
 
 static void torch_files_are_laid_out_or_memory_is_named(void **state)
