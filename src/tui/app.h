@@ -7,6 +7,8 @@
 #include "base/text.h"
 #include "tui/blocks.h"
 #include "tui/cells.h"
+#include "tui/chunks.h"
+#include "tui/detective.h"
 #include "tui/experts.h"
 #include "tui/jobs.h"
 #include "tui/keys.h"
@@ -28,6 +30,7 @@ struct opened {
     size_t kind_count;
     uint32_t *logical_of;                 /* by stored tensor; UINT32_MAX: of none */
     struct expert_map experts;
+    struct chunk_map chunks;
     struct strip strip;                   /* built in the background */
     int users;                            /* the app and unfinished jobs; freed by the last */
 };
@@ -40,7 +43,7 @@ enum load { LOAD_BUSY, LOAD_DONE, LOAD_FAILED };
 
 enum overview_panel { PANEL_FINDING, PANEL_EVIDENCE, PANEL_CONFIG, PANEL_LAYERS, PANEL_EXPERTS, PANEL_COUNT };
 struct overview_state {
-    size_t rank;
+    size_t rank, chunk;                   /* chunk: the virtual one, where the grid tells them apart */
     size_t way;                           /* of the grid's dimensions; 0: as they fit */
     bool zoom;                            /* into the cell that holds the rank */
     int grid_rows, grid_cols, zoom_cols;  /* as last drawn */
@@ -82,7 +85,7 @@ struct values_result {
     struct sl_error error;
     unsigned char bytes[VALUES_PAGE * 16];
 };
-enum inspect_view { VIEW_BLOCKS, VIEW_MEANING, VIEW_VALUES, VIEWS };
+enum inspect_view { VIEW_BLOCKS, VIEW_MEANING, VIEW_VALUES, VIEW_LAYOUT, VIEWS };
 struct inspect_state {
     ptrdiff_t logical;                    /* -1: none chosen yet */
     size_t column;                        /* selected piece */
@@ -238,6 +241,7 @@ struct app {
     struct tensors_state tensors;
     struct inspect_state inspect;
     struct blocks_state blocks;
+    struct detective_state detective;
     struct map_state map;
     struct convert_state convert;
     enum plan_state plan_state;
@@ -341,7 +345,7 @@ void act_fold_all(struct app *app); void act_sort(struct app *app); void act_map
 void act_only_faults(struct app *app);
 void act_values(struct app *app); void act_scale(struct app *app);                    /* inspect.c */
 void act_layer_up(struct app *app); void act_layer_down(struct app *app);
-void act_measure(struct app *app); void act_compare(struct app *app);
+void act_measure(struct app *app); void act_compare(struct app *app); void act_layout(struct app *app);
 void act_start(struct app *app); void act_edit(struct app *app);                      /* convert.c */
 void act_pause(struct app *app); void act_stop(struct app *app);                      /* run.c */
 void act_report_all(struct app *app);                                                 /* report.c */

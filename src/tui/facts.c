@@ -115,11 +115,12 @@ static void layout(const struct app *app, struct fact *f)
     const struct sl_checkpoint_info *i = app->opened->info;
     struct text t = TEXT(f);
     if (i->rank_count) {
-        add(&t, "TP%d x PP%d", i->parallel.tp, i->parallel.pp);
+        const char *times = i->parallel.ep > 1 && i->parallel.vpp > 1 ? "x" : " x ";      /* four of them are long */
+        add(&t, "TP%d%sPP%d", i->parallel.tp, times, i->parallel.pp);
         if (i->parallel.ep > 1)
-            add(&t, " x EP%d", i->parallel.ep);
+            add(&t, "%sEP%d", times, i->parallel.ep);
         if (i->parallel.vpp > 1)
-            add(&t, " (VPP%d)", i->parallel.vpp);
+            add(&t, "%sVPP%d", times, i->parallel.vpp);
         add(&t, " = %zu ranks", i->rank_count);
     } else {
         add(&t, "%zu file%s", i->file_count, i->file_count == 1 ? "" : "s");

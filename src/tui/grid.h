@@ -9,6 +9,8 @@
 int grid_draw(struct app *app, struct pane p);
 /* What a selected cell that stands for several ranks holds; rows used, 0 or 1. */
 int grid_about(const struct app *app, struct pane p, int row);
+/* Which virtual chunk of the selected rank is selected, -1 where the grid does not tell them apart. */
+int grid_chunk(const struct app *app);
 /* Moves the selected rank by cells. */
 void grid_move(struct app *app, int rows, int cols);
 

@@ -355,6 +355,8 @@ static void draw_histogram(struct app *app, struct pane p)
 
 /* ---- values and slices ------------------------------------------------------------------------------ */
 
+#define VALUE 12                 /* "-0.00040245" and a blank */
+
 static void draw_values(struct app *app, struct pane p, const struct sl_logical *l)
 {
     struct inspect_state *s = &app->inspect;
@@ -364,7 +366,7 @@ static void draw_values(struct app *app, struct pane p, const struct sl_logical 
     pane_printf(p, 0, 0, STYLE_HEAD, "values of %s, element %llu of %llu, and their bits", column_name(app, l->pieces[s->column], place, sizeof place),
                 (unsigned long long)s->first, (unsigned long long)t->count);
     size_t bytes = t->count ? (size_t)(t->bytes / t->count) : 0;
-    int label = p.cols >= 60 ? 16 : 10, hex = bytes <= 8 && p.cols >= 40 ? 1 + 2 * (int)bytes : 0, per_row = (p.cols - label) / (COLUMN + hex);
+    int label = p.cols >= 60 ? 15 : 10, hex = bytes <= 8 && p.cols >= 40 ? 1 + 2 * (int)bytes : 0, per_row = (p.cols - label) / (VALUE + hex);
     per_row = per_row < 1 ? 1 : per_row > 8 ? 8 : per_row;
     s->page = (size_t)per_row * (size_t)(p.rows > 2 ? p.rows - 1 : 1);
     if (!r || r->tensor != l->pieces[s->column] || r->first != s->first) {
@@ -386,9 +388,9 @@ static void draw_values(struct app *app, struct pane p, const struct sl_logical 
                 pane_textw(p, row, 0, label - 1, STYLE_DIM, index);
             }
             snprintf(value, sizeof value, "%.5g", sl_element(t->dtype, r->bytes + at * size));
-            pane_right(p, row, label + (i + 1) * (COLUMN + hex) - hex - 1, STYLE_TEXT, value);
+            pane_right(p, row, label + (i + 1) * (VALUE + hex) - hex - 1, STYLE_TEXT, value);
             for (size_t k = 0; hex && k < size; k++)           /* the number's digits: highest byte first */
-                pane_printf(p, row, label + (i + 1) * (COLUMN + hex) - hex + 2 * (int)k, STYLE_DIM, "%02x", r->bytes[at * size + size - 1 - k]);
+                pane_printf(p, row, label + (i + 1) * (VALUE + hex) - hex + 2 * (int)k, STYLE_DIM, "%02x", r->bytes[at * size + size - 1 - k]);
         }
 }
 
@@ -443,6 +445,8 @@ static void draw_view(struct app *app, struct pane p, const struct sl_logical *l
         blocks_draw(app, p, l->pieces[app->inspect.column], other_piece(app, l), app->inspect.scroll);
     else if (app->inspect.view == VIEW_MEANING)
         draw_slices(app, p, l);
+    else if (app->inspect.view == VIEW_LAYOUT)
+        detective_draw(app, p, l, app->inspect.scroll);
     else
         draw_values(app, p, l);
 }
@@ -459,6 +463,10 @@ static void draw_state(struct app *app, struct pane p, int row, const struct sl_
         draw_progress(app, p, row);
 }
 
+static const char *const view_names[VIEWS] = {
+    [VIEW_BLOCKS] = "blocks", [VIEW_MEANING] = "meaning", [VIEW_VALUES] = "values", [VIEW_LAYOUT] = "layout",
+};
+
 static void draw_wide(struct app *app, struct pane p, const struct sl_logical *l)
 {
     struct pane top = pane_take(&p, p.rows >= 30 ? 16 : 14);
@@ -468,7 +476,7 @@ static void draw_wide(struct app *app, struct pane p, const struct sl_logical *l
     draw_profile(app, box, STAT_ROWS + 2);
     draw_state(app, box, STAT_ROWS + 3, l, false);
     draw_histogram(app, pane_box(pane_part(top, 0, left, top.rows, top.cols - left), "distribution"));
-    draw_view(app, pane_box(pane_part(p, 0, 0, p.rows, left), app->inspect.view == VIEW_BLOCKS ? "blocks" : app->inspect.view == VIEW_MEANING ? "meaning" : "values"), l);
+    draw_view(app, pane_box(pane_part(p, 0, 0, p.rows, left), view_names[app->inspect.view]), l);
     struct pane right = pane_part(p, 0, left, p.rows, p.cols - left);
     int around = p.rows >= 20 ? 13 : p.rows >= 14 ? p.rows / 2 : 0;
     draw_values(app, pane_box(pane_take(&right, p.rows - around), "values"), l);
@@ -478,8 +486,8 @@ static void draw_wide(struct app *app, struct pane p, const struct sl_logical *l
 
 static void draw_middle(struct app *app, struct pane p, const struct sl_logical *l)
 {
-    if (app->inspect.view == VIEW_VALUES) {
-        draw_values(app, p, l);
+    if (app->inspect.view == VIEW_VALUES || app->inspect.view == VIEW_LAYOUT) {      /* these need all the room */
+        draw_view(app, p, l);
         return;
     }
     int left = p.cols >= 70 ? 9 + COLUMN * 3 + 1 : p.cols;
@@ -518,6 +526,8 @@ static void draw(struct app *app, struct pane p)
     }
 }
 
+#define LAYOUT_LINES 12          /* three findings of some lines */
+
 static void move(struct app *app, int rows, int cols, bool page)
 {
     struct inspect_state *s = &app->inspect;
@@ -540,7 +550,7 @@ static void move(struct app *app, int rows, int cols, bool page)
             s->first -= step < s->first ? step : s->first;
     } else {
         const struct blocks_result *b = blocks_of(app, l->pieces[s->column]);
-        int next = s->scroll + rows, most = s->view == VIEW_BLOCKS ? (b ? (int)b->rows - 1 : 0) : (int)s->slice_count - 1;
+        int next = s->scroll + rows, most = s->view == VIEW_BLOCKS ? (b ? (int)b->rows - 1 : 0) : s->view == VIEW_LAYOUT ? LAYOUT_LINES : (int)s->slice_count - 1;
         s->scroll = next < 0 || most < 1 ? 0 : next > most ? most : next;
     }
     inspect_want(app);
@@ -582,6 +592,17 @@ void act_values(struct app *app)
         return;
     }
     app->inspect.view = app->inspect.view == VIEW_VALUES ? VIEW_BLOCKS : VIEW_VALUES;
+    app->inspect.scroll = 0;
+    inspect_want(app);
+}
+
+void act_layout(struct app *app)
+{
+    if (!shown(app)) {
+        act_values(app);                 /* says what to do first */
+        return;
+    }
+    app->inspect.view = app->inspect.view == VIEW_LAYOUT ? VIEW_BLOCKS : VIEW_LAYOUT;
     app->inspect.scroll = 0;
     inspect_want(app);
 }

@@ -438,6 +438,8 @@ void inspect_want(struct app *app)
     want_slices(app, l->pieces[s->column]);
     want_values(app, l->pieces[s->column]);
     inspect_neighbours_want(app);
+    if (s->view == VIEW_LAYOUT)
+        detective_want(app);
     if (s->slices_known && s->slices_of == l->pieces[s->column])
         blocks_want(app, l->pieces[s->column], s->slices, s->slice_count);
     size_t other = l->piece_count < 2 ? SIZE_MAX : l->pieces[s->column ? s->column - 1 : 1];
@@ -455,6 +457,7 @@ void inspect_forget(struct app *app)
     task_cancel(s->slicing);
     task_cancel(s->comparing);
     blocks_forget(app);
+    detective_forget(app);
     for (size_t i = 0; i < KEPT_STATS; i++)
         free(s->kept[i]);
     free(s->shown);

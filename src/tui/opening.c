@@ -24,6 +24,7 @@ static void opened_free(struct opened *o)
         tree_free(&o->trees[m]);
     free(o->logical_of);
     experts_free(&o->experts);
+    chunks_free(&o->chunks);
     strip_free(&o->strip);
     sl_close(o->ck);
     free(o);
@@ -157,7 +158,7 @@ static void open_work(struct task *task)
     for (int m = 0; m < TREE_MODES && !t->code; m++)
         if (!tree_build(&o->trees[m], o->ck, (enum tree_mode)m))
             t->code = sl_fail_memory(&t->error, sl_tensor_count(o->ck) * sizeof(struct tree_node));
-    if (!t->code && (!pieces_of(o) || !experts_map(&o->experts, o->ck)))
+    if (!t->code && (!pieces_of(o) || !experts_map(&o->experts, o->ck) || !chunks_map(&o->chunks, o->ck)))
         t->code = sl_fail_memory(&t->error, sizeof(struct expert_map));
     if (t->code)
         opened_drop(o);
@@ -196,7 +197,7 @@ static void open_apply(struct app *app, struct task *task)
     app->opened = t->opened;
     t->opened = NULL;
     app->load = LOAD_DONE;
-    app->overview.rank = 0;
+    app->overview.rank = app->overview.chunk = 0;
     finding_select(app);
     check_begin(app, false);
     tensors_ready(app);

@@ -66,10 +66,17 @@ static int draw_rank(struct app *app, struct pane p, int row)
     char text[64], bytes[32], sign[2] = { rank_sign(app, r), '\0' };
     int col = pane_text(p, row, 0, sign_style(sign[0]), sign) + 1;
     col += pane_text(p, row, col, STYLE_TEXT, rank_name(app, (int32_t)app->overview.rank, text, sizeof text)) + 2;
+    const int chunk = grid_chunk(app);
+    char part[32] = "";
+    if (chunk >= 0) {
+        col += pane_printf(p, row, col - 1, STYLE_TEXT, "v%d", chunk) + 1;
+        if (r->tensors)
+            snprintf(part, sizeof part, "%u of ", app->opened->chunks.held[app->overview.rank * app->opened->chunks.vpp + (size_t)chunk]);
+    }
     if (r->status == SL_RANK_MISSING)
         snprintf(text, sizeof text, "missing");
     else
-        snprintf(text, sizeof text, "%llu tensors, %s", (unsigned long long)r->tensors, sl_text_bytes(r->bytes, bytes, sizeof bytes));
+        snprintf(text, sizeof text, "%s%llu tensors, %s", part, (unsigned long long)r->tensors, sl_text_bytes(r->bytes, bytes, sizeof bytes));
     col += pane_text(p, row, col, STYLE_TEXT, text) + 2;
     if (p.cols - col >= 14)
         pane_name(p, row, col, p.cols - col, STYLE_DIM, r->path);
@@ -229,7 +236,7 @@ static void draw_wide(struct app *app, struct pane p)
     for (size_t i = 0; i < count; i++)
         if (strcmp(facts[i].label, "layout") == 0)
             snprintf(title, sizeof title, "%.60s", facts[i].text);
-    struct pane top = pane_take(&p, p.rows >= 36 ? 15 : (int)count + 2);
+    struct pane top = pane_take(&p, p.rows >= 33 ? 15 : (int)count + 2);
     int left = 52, right = 32;
     draw_facts(app, pane_box(pane_part(top, 0, 0, top.rows, left), "model"), false);
     draw_places(app, pane_box(pane_part(top, 0, left, top.rows, top.cols - left - right), title), true);

@@ -18,7 +18,7 @@
 #define OTHER "tests/fixtures/mixtral_tp1_pp1_ep2_etp1"
 #define DOWN_33 "jjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjj"
 #define HF "tests/fixtures/llama.hf"
-#define MOE "tests/fixtures/qwen3moe_tp2_pp1_ep2_etp1"
+#define CHUNKS "tests/fixtures/minicpm_vpp2_tp1_pp2"
 
 static char *file_text(const char *path)
 {
@@ -102,6 +102,9 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "inspect-compare-80x24", LLAMA, "2/layers.1.input_layernorm<Enter><Enter>c", 80, 24, false },
     { "inspect-difference-140x40", LLAMA, "2/layers.1.self_attention.linear_qkv<Enter><Enter>xxxc", 140, 40, false },
     { "inspect-copies-80x24", LLAMA, "2/layers.1.input_layernorm<Enter><Enter>", 80, 24, false },
+    { "inspect-layout-80x24", LLAMA, "2/layers.1.self_attention.linear_qkv<Enter><Enter>L", 80, 24, false },
+    { "overview-chunks-80x24", CHUNKS, "", 80, 24, false },
+    { "overview-chunks-folded-80x24", CHUNKS, "d", 80, 24, false },
     { "map-80x24", LLAMA, "4j", 80, 24, false },
     { "map-140x40", LLAMA, "4j", 140, 40, false },
     { "map-40x10", LLAMA, "4j", 40, 10, false },

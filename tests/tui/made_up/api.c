@@ -2,6 +2,7 @@
  * in any state, so that screens can be tested with what no fixture holds:
  *
  *     ranks/TPxPPxEP        that many ranks, one of them damaged
+ *     ranks/TPxPPxEPxVPP    the same in interleaved stages, a layer a chunk; chunk 1 of rank 0 is not there
  *     tensors/N             N logical tensors in one file, 1000 a layer
  *     odd/N                 the same, and a finding about tensor 7 of layer 3
  *     slow                  statistics that take a while; value = number of the tensor
@@ -69,6 +70,19 @@ static bool make(struct sl_checkpoint *ck, size_t ranks, size_t tensors)
     return true;
 }
 
+/* A tensor for each chunk of each rank but one; layers run through the stages chunk by chunk. */
+static void add_chunks(struct sl_checkpoint *ck, int vpp)
+{
+    ck->info.parallel.vpp = vpp;
+    for (size_t i = 0; i < ck->count; i++) {
+        const size_t at = i ? i + 1 : 0;          /* 1 is left out */
+        ck->tensors[i].rank = (int32_t)(at / (size_t)vpp);
+        ck->tensors[i].chunk = (int32_t)(at % (size_t)vpp);
+        ck->logicals[i].layer = ck->tensors[i].chunk * ck->info.parallel.pp + ck->ranks[ck->tensors[i].rank].pp;
+        ck->logicals[i].expert = -1;
+    }
+}
+
 static void add_ranks(struct sl_checkpoint *ck, int tp, int pp, int ep)
 {
     size_t n = (size_t)tp * (size_t)pp * (size_t)ep, bad = n * 2 / 3;
@@ -87,13 +101,15 @@ static void add_ranks(struct sl_checkpoint *ck, int tp, int pp, int ep)
 int sl_open(const char *path, const struct sl_open_options *options, struct sl_checkpoint **out, struct sl_error *err)
 {
     struct sl_checkpoint *ck = calloc(1, sizeof *ck);
-    int tp = 1, pp = 1, ep = 1;
+    int tp = 1, pp = 1, ep = 1, vpp = 1;
     size_t tensors = 50;
     (void)options;
-    bool ranks = ck && sscanf(path, "ranks/%dx%dx%d", &tp, &pp, &ep) == 3;
+    bool ranks = ck && sscanf(path, "ranks/%dx%dx%dx%d", &tp, &pp, &ep, &vpp) >= 3;
     if (!ck)
         return sl_fail_memory(err, sizeof *ck);
     sscanf(path, "tensors/%zu", &tensors);
+    if (vpp > 1)
+        tensors = (size_t)tp * (size_t)pp * (size_t)ep * (size_t)vpp - 1;
     bool odd = sscanf(path, "odd/%zu", &tensors) == 1;
     sscanf(path, "run/%d", &ck->percent);
     ck->slow = strcmp(path, "slow") == 0;
@@ -106,6 +122,8 @@ int sl_open(const char *path, const struct sl_open_options *options, struct sl_c
     ck->files[0] = (struct sl_file_info){ .path = "f", .name = "file.pt", .size = 1000 };
     if (ranks)
         add_ranks(ck, tp, pp, ep);
+    if (ranks && vpp > 1)
+        add_chunks(ck, vpp);
     if (odd) {
         ck->problem = (struct sl_problem){ .severity = SL_ERROR, .code = "nan", .where = "layers.3.experts.7.weight", .message = "5 of 20 values are NaN",
                                            .expected = "none", .cause = "overflow", .damage = "the tensor", .next = "look at it" };
@@ -187,6 +205,15 @@ int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_
         *done = 40;
     return SL_OK;
 }
+
+int sl_layout_look(struct sl_checkpoint *ck, const volatile int *cancel, struct sl_layout_report **out, struct sl_error *err)
+{
+    (void)ck; (void)cancel; (void)out;
+    return sl_fail(err, SL_UNSUPPORTED, "", "made up");
+}
+size_t sl_layout_finding_count(const struct sl_layout_report *report) { (void)report; return 0; }
+const struct sl_layout_finding *sl_layout_finding(const struct sl_layout_report *report, size_t index) { (void)report; (void)index; return NULL; }
+void sl_layout_report_free(struct sl_layout_report *report) { (void)report; }
 
 int sl_check_start(struct sl_checkpoint *ck, bool deep, const struct sl_run_options *options, struct sl_job **job, struct sl_error *err)
 {

@@ -48,8 +48,23 @@ static void the_dimensions_of_the_grid_are_chosen(void **state)
     shows("ranks/8x16x64", "dd", 80, 24, "rows pp, columns tp, ep folded");
     shows("ranks/8x16x64", "dd", 140, 40, " 1 ! ");
     shows("ranks/8x16x64", "ddddddd", 80, 24, "rows tp, columns pp x ep");
-    shows("ranks/2x4x1", "d", 80, 24, "rows pp, columns ep x tp");
+    shows("ranks/2x4x1", "d", 80, 24, "rows pp, columns tp");
     shows("ranks/2x4x1", "dd", 80, 24, "rows tp, columns pp");
+}
+
+/* Chunk c of stage p holds layer c * stages + p; chunk 1 of rank 0 is in no file. */
+static void virtual_stages_are_rows_of_their_own(void **state)
+{
+    (void)state;
+    shows("ranks/2x2x1x3", "", 140, 40, "v0 pp1  L01      [!]o");
+    shows("ranks/2x2x1x3", "", 140, 40, "v1 pp0  L02       - o");
+    shows("ranks/2x2x1x3", "", 140, 40, "v2 pp1  L05       ! o");
+    shows("ranks/2x4x1x3", "", 80, 24, "pp3            o o");                 /* no room for twelve rows: a cell is a rank */
+    shows("ranks/2x4x1x3", "d", 80, 24, "rows pp, columns tp, v folded");
+    shows("ranks/2x4x1x3", "ddd", 80, 24, "rows pp, columns v, tp folded");
+    shows("ranks/8x16x64x4", "ddd", 80, 24, "rows v x pp, columns tp, ep folded");
+    shows("ranks/8x16x64x4", "ddd", 80, 24, "v1 pp0-15 L16-31  - o");
+    shows("ranks/8x16x64x4", "dddz", 80, 24, "the 1024 chunks of one cell");
 }
 
 static void a_folded_cell_is_looked_into(void **state)
@@ -200,6 +215,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(eight_thousand_ranks_fit_and_the_bad_one_shows),
         cmocka_unit_test(the_dimensions_of_the_grid_are_chosen),
+        cmocka_unit_test(virtual_stages_are_rows_of_their_own),
         cmocka_unit_test(a_folded_cell_is_looked_into),
         cmocka_unit_test(a_million_tensors_are_sampled_by_layer),
         cmocka_unit_test(a_finding_is_reached_from_every_screen),
