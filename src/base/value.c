@@ -80,6 +80,21 @@ struct sl_value *sl_value_new_int(struct sl_arena *a, int64_t i)
     return v;
 }
 
+struct sl_value *sl_value_new_ints(struct sl_arena *a, const int64_t *numbers, size_t count)
+{
+    struct sl_value *list = sl_value_new_null(a);
+    const struct sl_value **items = SL_ARENA_NEW(a, const struct sl_value *, count);
+    if (!list || !items)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (!(items[i] = sl_value_new_int(a, numbers[i])))
+            return NULL;
+    list->kind = SL_VALUE_LIST;
+    list->items = items;
+    list->len = count;
+    return list;
+}
+
 struct sl_value *sl_value_new_double(struct sl_arena *a, double f)
 {
     struct sl_value *v = new_value(a, SL_VALUE_FLOAT);

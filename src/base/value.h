@@ -18,6 +18,7 @@ const char *sl_value_str(const struct sl_value *v);            /* STR, else NULL
 
 /* New values in an arena; NULL when memory is out. */
 struct sl_value *sl_value_new_int(struct sl_arena *a, int64_t i);
+struct sl_value *sl_value_new_ints(struct sl_arena *a, const int64_t *numbers, size_t count);    /* a list */
 struct sl_value *sl_value_new_double(struct sl_arena *a, double f);
 struct sl_value *sl_value_new_bool(struct sl_arena *a, bool b);
 struct sl_value *sl_value_new_str(struct sl_arena *a, const char *s);

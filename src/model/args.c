@@ -112,16 +112,29 @@ static const struct sl_value *run_value(const struct building *b, const char *na
     return sl_value_new_null(b->arena);
 }
 
+/* A window of n tokens, the token itself among them, is n - 1 before it and none after
+ * (Megatron-LM megatron/core/transformer/utils.py, get_sliding_window_causal_mask). */
+static const struct sl_value *window_value(struct sl_arena *arena, int64_t tokens)
+{
+    struct sl_value *pair = sl_value_new_null(arena);
+    const struct sl_value **items = SL_ARENA_NEW(arena, const struct sl_value *, 2);
+    if (!pair || !items || !(items[0] = sl_value_new_int(arena, tokens - 1)) || !(items[1] = sl_value_new_int(arena, 0)))
+        return NULL;
+    *pair = (struct sl_value){ .kind = SL_VALUE_LIST, .type = "tuple", .items = items, .len = 2 };
+    return pair;
+}
+
 /* The value a row gives; *given is false when the row has none for this model. */
 static const struct sl_value *row_value(const struct building *b, const struct sl_value *row, bool *given)
 {
     const char *setting = sl_value_str(sl_value_get(row, "setting"));
     const char *flag = sl_value_str(sl_value_get(row, "flag"));
     const char *run = sl_value_str(sl_value_get(row, "run"));
-    bool invert = false, whole = false;
+    bool invert = false, whole = false, window = false;
     *given = true;
     sl_value_bool(sl_value_get(row, "invert"), &invert);
     sl_value_bool(sl_value_get(row, "whole"), &whole);
+    sl_value_bool(sl_value_get(row, "window"), &window);
     if (run)
         return run_value(b, run);
     if (flag)
@@ -130,6 +143,10 @@ static const struct sl_value *row_value(const struct building *b, const struct s
         return sl_value_get(row, "value");
     const struct sl_setting *known = sl_model_get(b->m, setting);
     int64_t n;
+    if (window) {
+        *given = known && sl_value_int(known->value, &n) && n > 0;
+        return *given ? window_value(b->arena, n) : NULL;
+    }
     if (known && known->value->kind != SL_VALUE_NULL)
         return whole && sl_value_int(known->value, &n) ? sl_value_new_int(b->arena, n) : known->value;
     *given = sl_value_get(row, "fallback") != NULL;

@@ -198,6 +198,9 @@ static int put_row(struct writer *w, const struct sl_config_rule *r)
     const struct sl_value *value = row_value(w, r), *reference = reference_value(w, r->hf);
     if (!value && reference && w->same_family)
         return put(w, r->hf, reference);
+    const struct sl_value *null = value || !w->same_family || !r->fallback ? NULL : sl_value_get(w->reference, r->hf);
+    if (null)                                   /* said to be none, which is not the usual (a Gemma 2 without caps) */
+        return put(w, r->hf, null);
     if (!value)
         return put_unknown(w, r);
     if (reference && strcmp(r->hf, "torch_dtype") && !sl_value_equal(reference, value)

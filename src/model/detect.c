@@ -132,21 +132,6 @@ static int list_moe_layers(struct sl_detector *d, int32_t **layers, size_t *coun
     return SL_OK;
 }
 
-static const struct sl_value *list_of(struct sl_arena *arena, const int64_t *numbers, size_t count)
-{
-    struct sl_value *list = sl_value_new_null(arena);
-    const struct sl_value **items = SL_ARENA_NEW(arena, const struct sl_value *, count);
-    if (!list || !items)
-        return NULL;
-    for (size_t i = 0; i < count; i++)
-        if (!(items[i] = sl_value_new_int(arena, numbers[i])))
-            return NULL;
-    list->kind = SL_VALUE_LIST;
-    list->items = items;
-    list->len = count;
-    return list;
-}
-
 /* What args or config.json say of which layers have experts, in three spellings; step is decoder_sparse_step, which goes
  * with a list of dense layers (transformers models/qwen3_moe/modeling_qwen3_moe.py). */
 struct said_experts { const struct sl_value *freq, *dense; int64_t first, step; bool has_first; };
@@ -222,11 +207,11 @@ static int say_dense_layers(struct sl_detector *d)
         if (!freq[i])
             dense[count++] = i;
     compare_dense_layers(d, freq, layers);
-    int code = sl_say(d, "mlp_only_layers", SL_BY_TENSORS, list_of(arena, dense, count));
+    int code = sl_say(d, "mlp_only_layers", SL_BY_TENSORS, sl_value_new_ints(arena, dense, count));
     if (!code && (!count || dense[count - 1] == (int64_t)count - 1))        /* the first layers and no others */
         code = sl_say_int(d, "first_k_dense_replace", SL_BY_TENSORS, (int64_t)count);
     code = code ? code : sl_say(d, "moe_layer_freq", SL_BY_TENSORS,
-                                count ? list_of(arena, freq, (size_t)layers) : sl_value_new_int(arena, 1));
+                                count ? sl_value_new_ints(arena, freq, (size_t)layers) : sl_value_new_int(arena, 1));
     return code || !count ? code : sl_set_flag(d, "dense_layers");
 }
 

@@ -167,6 +167,32 @@ static int take_window(struct sl_detector *d, const struct sl_value *args)
     return sl_say_int(d, "sliding_window", SL_BY_ARGS, before + 1);
 }
 
+/* Which layers have the window: Megatron says every N-th has none, or lists a 1 for each that has it; Hugging Face names
+ * the kind of each. Kinds of other names are no concern of either.
+ * Source: Megatron-LM megatron/core/transformer/utils.py (is_layer_window_attention); transformers models/gpt_oss and gemma3 */
+static int take_layer_types(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
+{
+    const struct sl_value *types = sl_value_get(config, "layer_types");
+    const size_t count = types && types->kind == SL_VALUE_LIST ? types->len : 0;
+    int64_t *windows = SL_ARENA_NEW(&d->m->arena, int64_t, count), every = 0;
+    if (count && !windows)
+        return sl_fail_memory(d->err, count);
+    for (size_t i = 0; i < count; i++) {
+        const char *kind = sl_value_str(types->items[i]);
+        if (!kind || (strcmp(kind, "sliding_attention") && strcmp(kind, "full_attention")))
+            return SL_OK;
+        windows[i] = *kind == 's';
+        every = !every && !windows[i] ? (int64_t)i + 1 : every;
+    }
+    bool regular = every > 1;
+    for (size_t i = 0; i < count && regular; i++)
+        regular = windows[i] == (((int64_t)i + 1) % every != 0);
+    if (!every)                                  /* all of them: what no word of it says too */
+        return SL_OK;
+    return sl_say(d, "window_attn_skip_freq", by,
+                  regular ? sl_value_new_int(&d->m->arena, every) : sl_value_new_ints(&d->m->arena, windows, count));
+}
+
 /* A key of config.json; transformers 5 keeps rope settings in "rope_parameters", and there, where kinds of
  * layers differ (Gemma 3), by kind: those of full attention are the model's. */
 static const struct sl_value *hf_value(const struct sl_value *config, const char *key)
@@ -240,11 +266,13 @@ static int take_rope(struct sl_detector *d, const struct sl_value *config, enum 
 static int take_hf(struct sl_detector *d, const struct sl_value *config, enum sl_said_by by)
 {
     const struct sl_facts *f = sl_facts();
+    bool windows = true;
+    (void)sl_value_bool(sl_value_get(config, "use_sliding_window"), &windows);    /* Qwen: the size stands there all the same */
     for (size_t i = 0; i < f->setting_count; i++) {
         const struct sl_setting_rule *rule = &f->settings[i];
         for (size_t k = 0; k < rule->hf_count; k++) {
             const struct sl_value *v = hf_value(config, rule->hf[k].name);
-            if (is_null(v) || !sl_kind_fits(rule->kind, v))
+            if (is_null(v) || !sl_kind_fits(rule->kind, v) || (!windows && !strcmp(rule->key, "sliding_window")))
                 continue;
             const int code = say_source(d, rule, rule->hf[k].invert, v, by);
             if (code)
@@ -252,7 +280,8 @@ static int take_hf(struct sl_detector *d, const struct sl_value *config, enum sl
             break;
         }
     }
-    return take_rope(d, config, by);
+    const int code = take_layer_types(d, config, by);
+    return code ? code : take_rope(d, config, by);
 }
 
 static int take_checkpoint(struct sl_detector *d)
@@ -457,6 +486,36 @@ int sl_settings_finish(struct sl_detector *d)
     return SL_OK;
 }
 
+/* The other way round, for families whose config.json has the key. */
+static int say_layer_types(struct sl_detector *d)
+{
+    const struct sl_setting *freq = sl_model_get(d->m, "window_attn_skip_freq");
+    struct sl_arena *arena = &d->m->arena;
+    int64_t layers = 0, every = 0, one;
+    if (!freq || !sl_model_int(d->m, "num_layers", &layers) || layers <= 0 || layers > 100000)
+        return SL_OK;
+    const bool listed = freq->value->kind == SL_VALUE_LIST && freq->value->len == (uint64_t)layers;
+    if (!listed && (!sl_value_int(freq->value, &every) || every < 1))
+        return SL_OK;
+    struct sl_value *list = sl_value_new_null(arena);
+    const struct sl_value **items = SL_ARENA_NEW(arena, const struct sl_value *, (uint64_t)layers);
+    const struct sl_value *const kinds[] = {sl_value_new_str(arena, "full_attention"), sl_value_new_str(arena, "sliding_attention")};
+    if (!list || !items || !kinds[0] || !kinds[1])
+        return sl_fail_memory(d->err, (uint64_t)layers);
+    for (int64_t i = 0; i < layers; i++)
+        items[i] = kinds[listed ? sl_value_int(freq->value->items[i], &one) && one : (i + 1) % every != 0];
+    *list = (struct sl_value){.kind = SL_VALUE_LIST, .items = items, .len = (size_t)layers};
+    return add_setting(d, "layer_types", list, freq->from);
+}
+
+static bool writes_key(const struct sl_family *f, const char *key)
+{
+    for (size_t i = 0; i < f->config_count; i++)
+        if (!strcmp(f->config[i].hf, key))
+            return true;
+    return false;
+}
+
 /* Flags that an implied setting raises, as a stated one does. */
 static int flags_of_implied(struct sl_detector *d, const char *key, const struct sl_value *v)
 {
@@ -485,5 +544,5 @@ int sl_settings_imply(struct sl_detector *d)
         if (code)
             return code;
     }
-    return SL_OK;
+    return f && writes_key(f, "layer_types") ? say_layer_types(d) : SL_OK;
 }

@@ -144,13 +144,28 @@ static int solve_gate(struct sl_detector *d, const struct gate_facts *f)
     return SL_OK;
 }
 
+/* A gate on the output of attention has as many rows as the queries, and is stored with them. In Hugging Face q_proj then has
+ * twice the rows that o_proj has columns; in Megatron args tell, for rows of q, gate, k and v together are also those of
+ * other heads without a gate.
+ * Source: transformers models/qwen3_next/modeling_qwen3_next.py; Megatron-LM attention.py (attention_output_gate) */
+static int solve_output_gate(struct sl_detector *d)
+{
+    int64_t q, o;
+    if (sl_has_flag(d, "mla") || !sl_seen_fact(&d->seen, "q_rows", &q) || !sl_seen_fact(&d->seen, "o_cols", &o) || o <= 0
+        || q % 2 || q / 2 != o)
+        return SL_OK;
+    const int code = sl_set_flag(d, "output_gate");
+    return code ? code : sl_say(d, "attention_output_gate", SL_BY_TENSORS, sl_value_new_bool(&d->m->arena, true));
+}
+
 /* Rows of all query heads and of all key heads. */
 static void solve_rows(struct sl_detector *d)
 {
     int64_t q = 0, k = 0, qkv = 0, fixed = 0;
     if (sl_seen_fact(&d->seen, "k_rows", &k) && sl_seen_fact(&d->seen, "q_rows", &q)) {
-        if (q > 0 && k > 0)
-            d->qd = q, d->kvd = k;
+        const int64_t each = sl_has_flag(d, "output_gate") ? 2 : 1;      /* a gate row for each query row */
+        if (q > 0 && k > 0 && q % each == 0)
+            d->qd = q / each, d->kvd = k;
         return;
     }
     if (!sl_seen_fact(&d->seen, "o_cols", &q) || !sl_seen_fact(&d->seen, "qkv_rows", &qkv)
@@ -289,6 +304,7 @@ static int solve_sizes(struct sl_detector *d)
     code = code ? code : solve_gate(d, &dense);
     code = code ? code : solve_gate(d, &experts);
     code = code ? code : solve_latent_attention(d);
+    code = code ? code : solve_output_gate(d);
     if (!sl_has_flag(d, "mla"))
         solve_rows(d);
     return code;

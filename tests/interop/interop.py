@@ -63,17 +63,49 @@ class Tally:
             row.good.append(what)
 
 
+TO_MEGATRON, TO_HF = "to Megatron", "to Hugging Face"
+
+
 class Row:
-    """One line of the table."""
+    """One line of what is printed on the way; and, of a family's conversions, a line of the table at the end."""
+    table = {}
 
     def __init__(self, model, case):
         self.model, self.case, self.good, self.bad, self.note = model, case, [], [], ""
+        self.about = None
+
+    def proves(self, family, layout, directions, how):
+        """This row shows that the family is converted right at this layout, in these directions, and how that is known."""
+        self.about = family, layout, directions, how
 
     def done(self):
+        if self.about:
+            family, layout, directions, how = self.about
+            line = Row.table.setdefault((family, layout), {})
+            for direction in directions:
+                state = "FAIL" if self.bad else how
+                line[direction] = state if line.get(direction) in (None, state) or self.bad else f"{line[direction]}; {how}"
         state = "FAIL" if self.bad else "ok"
         print(f"{state:4} {self.model:10} {self.case:26} {len(self.good):3} checks  {self.note}", flush=True)
         for line in self.bad:
             print(f"       {line[:600]}", flush=True)
+
+
+def print_table():
+    """family x layout x direction, and how each is known to be right."""
+    print("\nfamily x layout x direction")
+    families = {}
+    for (family, layout), line in Row.table.items():
+        families.setdefault(family, []).append((layout, line))
+    for family in sorted(families):
+        for layout, line in families[family]:
+            for direction in (TO_MEGATRON, TO_HF):
+                print(f"{family:16} {layout:22} {direction:16} {line.get(direction, '-')}")
+        for direction in (TO_MEGATRON, TO_HF):
+            layouts = [layout for layout, line in families[family] if line.get(direction, "FAIL") != "FAIL"]
+            if len(layouts) < 2:
+                Tally.failed += 1
+                print(f"FAIL {family}: {direction} is proven at {len(layouts)} layouts; two are wanted")
 
 
 def lens(*args, want=0):
@@ -263,8 +295,14 @@ def judge(row, family, dst, options=(), cast=None):
         report_is_right(os.path.join(dst, "shardlens-report.json"), state)
 
 
+def of_family(model):
+    return ["minicpm" if model.dim_model_base else "qwen2" if model.qkv_bias else "llama"]
+
+
 def convert(family, case, src, work, *options, cast=None, compare=True):
     row, dst = Row(family.model.family, case), os.path.join(work, "out", f"{family.model.family}-{case}".replace(" ", "_"))
+    if case.startswith("tp"):
+        row.proves(*of_family(family.model), case, [TO_HF], "trained and saved by Megatron-core; bits, logits")
     shutil.rmtree(dst, ignore_errors=True)
     with Tally.check(row, "convert"):
         lens("convert", src, dst, "--to", "hf", "--progress", "none", *options)
@@ -455,6 +493,9 @@ def into_megatron(family, saves, work):
         cases["HF to tp1 pp2 vpp2"] = (hf, Cut(1, 2, vpp=2), "local")
     for case, (src, cut, names) in cases.items():
         row, dst = Row(model.family, case), os.path.join(work, "out", f"{model.family}-{case}".replace(" ", "_").replace(",", ""))
+        if case.startswith("HF"):
+            row.proves(*of_family(model), f"tp{cut.tp} pp{cut.pp}" + (f" vpp{cut.vpp}" if cut.vpp > 1 else ""), [TO_MEGATRON],
+                       "each rank as Megatron-core's own" + (", loaded strictly" if names == "local" else ""))
         shutil.rmtree(dst, ignore_errors=True)
         with Tally.check(row, "convert"):
             lens("convert", src, dst, "--to", "megatron", "--tp", cut.tp, "--pp", cut.pp, "--vpp", cut.vpp, "--names", names,
@@ -631,6 +672,7 @@ def main():
         latent.run(work, lens, Tally, Row)
         families.run(work, lens, Tally, Row)
         run_demo(work)
+    print_table()
     print(f"\n{Tally.passed} passed, {Tally.failed} failed")
     sys.exit(1 if Tally.failed else 0)
 

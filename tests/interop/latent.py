@@ -18,7 +18,7 @@ from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.transformer.dot_product_attention import DotProductAttention
 from megatron.core.transformer import multi_latent_attention
 from megatron.core.transformer.transformer_config import MLATransformerConfig
-from moe import NEAR, config_fields, forward_hf, place, processes, rank_files, same, through_stages
+from moe import LOGITS, NEAR, config_fields, forward_hf, place, processes, rank_files, same, through_stages
 
 multi_latent_attention.HAVE_TE = isinstance(multi_latent_attention.TELinear, type)    # it takes names for the package
 
@@ -275,6 +275,7 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
     tp, pp, ep, etp = cut
     case = f"tp{tp} pp{pp} ep{ep} etp{etp}"
     family, row = name.split()[0], Row(name[:12], case)
+    row.proves(family, case, ["to Megatron", "to Hugging Face"], LOGITS)
     dst, te, back = (os.path.join(work, f"{name}-{case}-{x}".replace(" ", "_")) for x in ("local", "te", "back"))
     sizes = ["--tp", tp, "--pp", pp, "--ep", ep, "--etp", etp, "--make-vocab-size-divisible-by", 6, "--progress", "none"]
     with Tally.check(row, "convert to Megatron, verify"):
@@ -467,10 +468,13 @@ def run_spelling(work, lens, Tally, Row, hf, config, name, spelling, halves, mor
     row.done()
 
 
-def run_kimi(work, lens, Tally, Row, hf):
+def run_kimi(work, lens, Tally, Row, hf, truth, cut):
     """Kimi-K2 is DeepSeek-V3 under a model_type of its own, with code beside the weights instead of a class."""
-    row, src = Row("kimi-k2", "tp2 ep2"), os.path.join(work, "kimi-k2")
-    shutil.copytree(hf, src)
+    tp, pp, ep, etp = cut
+    case = f"tp{tp} pp{pp} ep{ep} etp{etp}"
+    row, src, dst = Row("kimi-k2", case), os.path.join(work, "kimi-k2"), os.path.join(work, f"kimi-k2-{case}".replace(" ", "_"))
+    row.proves("kimi-k2", case, ["to Megatron", "to Hugging Face"], LOGITS)
+    shutil.copytree(hf, src, dirs_exist_ok=True)
     with open(os.path.join(hf, "config.json")) as f:
         config = json.load(f)
     config.update(model_type="kimi_k2", auto_map={"AutoConfig": "configuration_deepseek.DeepseekV3Config"})
@@ -479,25 +483,32 @@ def run_kimi(work, lens, Tally, Row, hf):
     with open(os.path.join(src, "configuration_deepseek.py"), "w") as f:
         f.write("# its publisher's code\n")
     with Tally.check(row, "over Megatron and back, bit for bit, by its config.json"):
-        lens("convert", src, src + "-mcore", "--to", "megatron", "--tp", 2, "--ep", 2, "--etp", 1, "--progress", "none")
-        lens("convert", src + "-mcore", src + "-back", "--to", "hf", "--hf-config", src, "--progress", "none")
-        same(load_file(os.path.join(src + "-back", "model.safetensors")), load_file(os.path.join(hf, "model.safetensors")))
+        lens("convert", src, dst, "--to", "megatron", "--tp", tp, "--pp", pp, "--ep", ep, "--etp", etp, "--names", "local",
+             "--experts", "local", "--progress", "none")
+        lens("convert", dst, dst + "-back", "--to", "hf", "--hf-config", src, "--progress", "none")
+        same(load_file(os.path.join(dst + "-back", "model.safetensors")), load_file(os.path.join(hf, "model.safetensors")))
+    with Tally.check(row, "every rank loads strictly; logits as transformers'"):
+        got = on_ranks(processes(*cut), megatron_logits, cut, os.path.join(dst, "release"), truth[0])
+        apart = max((x[..., :config["vocab_size"]] - w).abs().max().item() for one in got for x, w in zip(one, truth[1]))
+        row.note = f"logits within {apart:.1e}"
+        assert got and apart <= NEAR, f"logits differ by {apart:.2e}"
     with Tally.check(row, "config.json names it, and its code is there"):
-        assert json.loads(lens("inspect", src + "-back", "--json").stdout)["family"] == "kimi-k2"
-        with open(os.path.join(src + "-back", "config.json")) as f:
+        assert json.loads(lens("inspect", dst + "-back", "--json").stdout)["family"] == "kimi-k2"
+        with open(os.path.join(dst + "-back", "config.json")) as f:
             have = json.load(f)
         assert (have["model_type"], have["architectures"]) == ("kimi_k2", ["DeepseekV3ForCausalLM"]), have
-        assert have["auto_map"] == config["auto_map"] and os.path.exists(os.path.join(src + "-back", "configuration_deepseek.py"))
+        assert have["auto_map"] == config["auto_map"] and os.path.exists(os.path.join(dst + "-back", "configuration_deepseek.py"))
     row.done()
 
 
 def run(work, lens, Tally, Row):
-    folders = {}
+    folders, truths = {}, {}
     for name, (config, cuts) in models().items():
         print(f"\n{name}")
         folders[name] = hf = os.path.join(work, "latent", name.replace(" ", "_"), "hf")
         os.makedirs(hf, exist_ok=True)
         model, *truth = make_hf(config, hf)
+        truths[name] = truth
         for cut in cuts:
             one_cut(os.path.dirname(hf), lens, Tally, Row, name, config, hf, model, truth, cut)
         row = Row(name[:12], "torch_dist")
@@ -509,5 +520,6 @@ def run(work, lens, Tally, Row):
     os.makedirs(other, exist_ok=True)
     for name, spelling, halves, more in SPELLINGS:
         run_spelling(other, lens, Tally, Row, folders[name], models()[name][0], name, spelling, halves, more)
-    run_kimi(other, lens, Tally, Row, folders["deepseek-v3 moonlight"])
+    for cut in ((2, 1, 2, 1), (1, 2, 3, 1)):
+        run_kimi(other, lens, Tally, Row, folders["deepseek-v3 moonlight"], truths["deepseek-v3 moonlight"], cut)
     run_fp8(other, lens, Tally, Row, folders["deepseek-v3 mtp"])

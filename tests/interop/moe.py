@@ -21,6 +21,7 @@ if not hasattr(moe_utils, "te_general_gemm"):       # without Transformer Engine
     moe_utils.te_general_gemm = None
 
 NEAR = 1e-4                     # of logits in fp32
+LOGITS = "loaded strictly by Megatron-core, logits as transformers'; back bit for bit"
 
 
 def models():
@@ -230,6 +231,7 @@ def one_cut(work, lens, Tally, Row, name, config, hf, model, truth, cut):
     tp, pp, ep, etp = cut
     case = f"tp{tp} pp{pp} ep{ep} etp{etp}"
     family, row = name.split()[0], Row(name[:10], case)
+    row.proves(family, case, ["to Megatron", "to Hugging Face"], LOGITS)
     dst, te, back = (os.path.join(work, f"{name}-{case}-{x}".replace(" ", "_")) for x in ("local", "te", "back"))
     sizes = ("--tp", tp, "--pp", pp, "--ep", ep, "--etp", etp, "--make-vocab-size-divisible-by", 6, "--progress", "none")
     with Tally.check(row, "convert to Megatron, verify"):

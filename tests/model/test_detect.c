@@ -3,6 +3,7 @@
 #include "../base/testing.h"
 #include "made.h"
 
+#include "model/args.h"
 #include "model/internal.h"
 
 static struct sl_families families;
@@ -674,6 +675,106 @@ TEST(how_arrays_of_experts_are_turned_is_told_by_the_two_of_them)
     }
 }
 
+/* Megatron's (tokens before, tokens after) does not count the token itself, Hugging Face does; which layers have the window is
+ * a number or a list there, and names of kinds here. */
+TEST(windows_are_said_in_the_words_of_both_sides)
+{
+    static const struct { const char *more, *window, *layers; } cases[] = {
+        {"sliding_window=4096", "[4095, 0]", NULL},
+        {"sliding_window=null", NULL, NULL},
+        {"use_sliding_window=false", NULL, NULL},
+        {"layer_types=[\"sliding_attention\", \"full_attention\", \"sliding_attention\", \"full_attention\"]", "[8, 0]", "2"},
+        {"layer_types=[\"sliding_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\"]", "[8, 0]", "3"},
+        {"layer_types=[\"full_attention\", \"sliding_attention\", \"full_attention\", \"sliding_attention\"]", "[8, 0]", "[0, 1, 0, 1]"},
+        {"layer_types=[\"sliding_attention\", \"sliding_attention\", \"full_attention\", \"full_attention\"]", "[8, 0]", "[1, 1, 0, 0]"},
+        {"layer_types=[\"sliding_attention\", \"sliding_attention\", \"sliding_attention\", \"sliding_attention\"]", "[8, 0]", NULL},
+        {"layer_types=[\"linear_attention\", \"full_attention\", \"linear_attention\", \"full_attention\"]", "[8, 0]", NULL}};
+    const struct sl_megatron_run run = {.parallel = {1, 1, 1, 1, 1}, .vocab = 512, .padded_vocab = 512, .vocab_divisor = 128,
+                                        .dtype = SL_BF16, .spec = "te"};
+    struct made_shape s = plain;
+    s.hf = true;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sl_ckpt *c = made(s);
+        const struct sl_value *args;
+        struct sl_buf window = {.failed = false}, layers = {.failed = false};
+        c->hf_config = i > 1 ? made_args(c, "model_type=mistral", "num_attention_heads=4", "sliding_window=9", cases[i].more, NULL)
+                             : made_args(c, "model_type=mistral", "num_attention_heads=4", cases[i].more, NULL);
+        struct sl_model *m = detect(c, NULL);
+        assert_int_equal(sl_model_megatron_args(m, NULL, &run, &c->arena, &args, NULL), SL_OK);
+        const struct sl_value *w = sl_value_get(args, "window_size"), *l = sl_value_get(args, "window_attn_skip_freq");
+        if (w)
+            sl_value_print(w, 80, &window);
+        if (l)
+            sl_value_print(l, 80, &layers);
+        if ((w != NULL) != (cases[i].window != NULL) || (l != NULL) != (cases[i].layers != NULL) ||
+            (l && strcmp(layers.data, cases[i].layers)))
+            fail_msg("%s: %s, %s", cases[i].more, w ? window.data : "none", l ? layers.data : "none");
+        if (w) {
+            int64_t before, after;
+            assert_string_equal(w->type, "tuple");
+            assert_true(sl_value_int(w->items[0], &before) && sl_value_int(w->items[1], &after));
+            assert_int_equal(before, i ? 8 : 4095);
+            assert_int_equal(after, 0);
+        }
+        sl_buf_free(&window);
+        sl_buf_free(&layers);
+        sl_model_free(m);
+        made_free(c);
+    }
+}
+
+TEST(layers_with_a_window_are_named_for_a_family_whose_config_does)
+{
+    static const struct { const char *freq, *types; } cases[] = {
+        {"window_attn_skip_freq=2", "sfsf"}, {"window_attn_skip_freq=[1, 1, 0, 1]", "ssfs"}, {"num_layers=4", "sfsf"} };   /* Gemma 2's own */
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct made_shape s = plain;
+        s.post_norms = s.tied = true;
+        struct sl_ckpt *c = made(s);
+        c->args = made_args(c, "num_attention_heads=4", "swiglu=false", "window_size=[4095, 0]", cases[i].freq, NULL);
+        struct sl_model *m = detect(c, NULL);
+        assert_string_equal(m->family->name, "gemma2");
+        assert_int_equal(number(m, "sliding_window"), 4096);
+        const struct sl_value *types = sl_model_get(m, "layer_types")->value;
+        assert_int_equal(types->len, 4);
+        for (size_t k = 0; k < 4; k++)
+            assert_string_equal(sl_value_str(types->items[k]), cases[i].types[k] == 's' ? "sliding_attention" : "full_attention");
+        sl_model_free(m);
+        made_free(c);
+    }
+}
+
+/* A gate on the output of attention has as many rows as the queries. */
+TEST(a_gate_on_attention_is_seen_in_hugging_face_and_said_in_args)
+{
+    struct made_shape s = plain;
+    s.hf = true, s.layers = 1;
+    struct sl_ckpt *c = made(s);
+    for (size_t i = 0; i < c->tensor_count; i++)
+        if (strstr(c->tensors[i].name, "q_proj"))
+            *(int64_t *)(uintptr_t)c->tensors[i].shape *= 2;
+    c->hf_config = made_args(c, "model_type=qwen3_next", "num_attention_heads=4", NULL);
+    struct sl_model *m = detect(c, NULL);
+    assert_true(sl_model_flag(m, "output_gate"));
+    assert_int_equal(number(m, "kv_channels"), 24);
+    assert_int_equal(number(m, "num_query_groups"), 2);
+    assert_null(m->family);
+    sl_model_free(m);
+    made_free(c);
+    s = plain;
+    s.kvd = 96;                              /* 96 q, 96 gate, 48 k, 48 v: as many rows as of 96 q, 96 k and 96 v */
+    c = made(s);
+    c->args = made_args(c, "num_attention_heads=4", "group_query_attention=true", "num_query_groups=2", "attention_output_gate=true", NULL);
+    m = detect(c, NULL);
+    assert_true(sl_model_flag(m, "output_gate"));
+    assert_int_equal(number(m, "num_query_groups"), 2);
+    assert_false(has_problem(m, "config-contradiction", NULL));
+    assert_null(m->family);
+    assert_non_null(strstr(m->unsupported, "a gate on its output"));
+    sl_model_free(m);
+    made_free(c);
+}
+
 TEST(numbers_that_no_model_has_do_no_harm)
 {
     static const struct made_shape shapes[] = {
@@ -778,6 +879,9 @@ int main(void)
         ROW(global_layer_numbers_of_a_fork_are_understood),
         ROW(hugging_face_names_are_read_with_their_config),
         ROW(how_arrays_of_experts_are_turned_is_told_by_the_two_of_them),
+        ROW(windows_are_said_in_the_words_of_both_sides),
+        ROW(layers_with_a_window_are_named_for_a_family_whose_config_does),
+        ROW(a_gate_on_attention_is_seen_in_hugging_face_and_said_in_args),
         ROW(numbers_that_no_model_has_do_no_harm),
         ROW(nothing_known_is_no_failure),
         ROW(lengths_of_axes_follow_family_and_sizes),

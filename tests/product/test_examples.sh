@@ -1,6 +1,6 @@
 #!/bin/sh
 # The programs of docs/examples compile without a warning, against the header as C and as C++,
-# and do what their first line says.
+# and do what their first line says; its family files are whole.
 set -eu
 lens=${SHARDLENS:-build/shardlens}
 out=${OUT:-build}
@@ -19,6 +19,10 @@ if command -v c++ >/dev/null 2>&1; then
     printf '#include <shardlens/shardlens.h>\nint main() { return sl_version() == nullptr; }\n' >"$tmp/header.cpp"
     c++ -std=c++11 -Wall -Wextra -Werror -Iinclude -fsyntax-only "$tmp/header.cpp"
 fi
+
+for family in docs/examples/*.json; do
+    "$lens" models --check "$family" >/dev/null
+done
 
 "$lens" demo "$tmp/sample" >/dev/null
 "$tmp/list" "$tmp/sample" >"$tmp/listed"
