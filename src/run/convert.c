@@ -14,18 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LARGE_SHARE 16u                        /* tensors above 1/16 of a worker's share go first */
+#define XXH3_STATE_BYTES 576u                  /* about what XXH3_createState asks for */
 #define AHEAD 8u                               /* pieces that the disk reads while one is worked on */
 
 /* ---- one tensor ---- */
-
-uint64_t piece_of(const struct sl_tensor *t, size_t buffer_len)
-{
-    const uint64_t fit = buffer_len / sl_max_u64(1, sl_dtype_size(t->dtype));
-    const uint64_t rows = t->ndim > 1 && t->shape[0] > 0 ? (uint64_t)t->shape[0] : 1;
-    const uint64_t row = t->count / rows;
-    return row > 0 && row <= fit / 4 ? fit - fit % row : fit;
-}
 
 static int publish(struct sl_run *r, struct sl_worker *w, uint32_t target, const struct sl_accumulator *stats,
                    uint64_t checksum, struct sl_error *err)
@@ -55,19 +47,22 @@ static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, 
                       const struct sl_file *file, bool *whole, struct sl_error *err)
 {
     const struct sl_tensor *t = &v->p->targets[target];
-    struct sl_accumulator stats;
+    const uint64_t piece = piece_of(t, w->buffer_len) * sl_dtype_size(t->dtype);
+    struct sl_accumulator stats, some;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
     begin_crc(v, target);
     for (uint64_t done = 0; done < t->bytes;) {
         int code = sl_run_step(r, err);
-        const size_t n = (size_t)sl_min_u64(t->bytes - done, w->buffer_len / 16 * 16);
+        const size_t n = (size_t)sl_min_u64(t->bytes - done, piece);
         if (!code && sl_file_read(file, t->offset + done, w->buffer, n, NULL))
             return SL_OK;    /* can't be read: it is not whole, and will be written again */
         if (code)
             return code;
         atomic_fetch_add(&r->read_bytes, n);
-        sl_worker_digest(w, &stats, t->dtype, w->buffer, n);
+        sl_stats_begin(&some);
+        sl_worker_digest(w, &some, t->dtype, w->buffer, n);
+        sl_stats_merge(&stats, &some);
         add_crc(v, target, w->buffer, n);
         sl_worker_moved(r, w, n);
         done += n;
@@ -90,119 +85,158 @@ static void read_ahead(const struct convert *v, uint32_t target, uint64_t first,
         sl_gather_ahead(v->p, target, first, sl_min_u64(count, all - first));
 }
 
+/* Elements [first, first + count) of a target into the buffer. */
+static int gather_piece(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target, uint64_t first, uint64_t count,
+                        struct sl_error *err)
+{
+    uint64_t read = 0;
+    read_ahead(v, target, first + AHEAD * count, count);
+    int code = sl_run_step(r, err);
+    sl_worker_turns_to(w, SL_DOING_READ);
+    if (!code)
+        code = sl_gather(v->p, target, first, count, w->buffer, w->scratch, w->buffer_len, &read, err);
+    sl_worker_turns_to(w, SL_DOING_WORK);
+    atomic_fetch_add(&r->read_bytes, read);
+    return code;
+}
+
+static int write_piece(struct sl_run *r, struct sl_worker *w, const struct sl_file *file, uint64_t offset, size_t len,
+                       struct sl_error *err)
+{
+    sl_worker_turns_to(w, SL_DOING_WRITE);
+    const int code = sl_write_at(file->fd, file->path, offset, w->buffer, len, err);
+    if (!code)
+        write_behind(file->fd, offset, len);
+    sl_worker_turns_to(w, SL_DOING_WORK);
+    if (code)
+        return code;
+    atomic_fetch_add(&r->written_bytes, len);
+    sl_worker_moved(r, w, len);
+    return SL_OK;
+}
+
+static int tensor_written(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target, const struct sl_accumulator *stats,
+                          uint64_t checksum, struct sl_error *err)
+{
+    const int code = sl_journal_add(&v->target.journal, err, "tensor %" PRIu32 " %016" PRIx64, target, checksum);
+    return code ? code : publish(r, w, target, stats, checksum, err);
+}
+
 static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target,
                         const struct sl_file *file, struct sl_error *err)
 {
     const struct sl_tensor *t = &v->p->targets[target];
     const size_t size = sl_dtype_size(t->dtype);
     const uint64_t piece = piece_of(t, w->buffer_len);
-    struct sl_accumulator stats;
+    struct sl_accumulator stats, some;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
     begin_crc(v, target);
     for (uint64_t first = 0; first < t->count; first += piece) {
-        const uint64_t n = sl_min_u64(piece, t->count - first), offset = t->offset + first * size;
-        uint64_t read = 0;
-        read_ahead(v, target, first + AHEAD * piece, piece);
-        int code = sl_run_step(r, err);
-        sl_worker_turns_to(w, SL_DOING_READ);
-        if (!code)
-            code = sl_gather(v->p, target, first, n, w->buffer, w->scratch, w->buffer_len, &read, err);
-        sl_worker_turns_to(w, SL_DOING_WORK);
+        const uint64_t n = sl_min_u64(piece, t->count - first);
+        int code = gather_piece(r, v, w, target, first, n, err);
         if (code)
             return code;
-        sl_worker_digest(w, &stats, t->dtype, w->buffer, (size_t)n * size);
+        sl_stats_begin(&some);
+        sl_worker_digest(w, &some, t->dtype, w->buffer, (size_t)n * size);
+        sl_stats_merge(&stats, &some);
         add_crc(v, target, w->buffer, (size_t)n * size);
-        sl_worker_turns_to(w, SL_DOING_WRITE);
-        code = sl_write_at(file->fd, file->path, offset, w->buffer, (size_t)n * size, err);
-        if (!code)
-            write_behind(file->fd, offset, n * size);
-        sl_worker_turns_to(w, SL_DOING_WORK);
+        code = write_piece(r, w, file, t->offset + first * size, (size_t)n * size, err);
         if (code)
             return code;
-        atomic_fetch_add(&r->read_bytes, read);
-        atomic_fetch_add(&r->written_bytes, n * size);
-        sl_worker_moved(r, w, n * size);
     }
-    const uint64_t checksum = XXH3_64bits_digest(w->hash);
-    int code = sl_journal_add(&v->target.journal, err, "tensor %" PRIu32 " %016" PRIx64, target, checksum);
-    return code ? code : publish(r, w, target, &stats, checksum, err);
+    return tensor_written(r, v, w, target, &stats, XXH3_64bits_digest(w->hash), err);
 }
 
-static int copy_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+/* The digest of one unit, in its turn. */
+static int digest_unit(struct sl_run *r, struct convert *v, struct sl_worker *w, const struct unit *u, struct sl_error *err)
+{
+    const struct sl_tensor *t = &v->p->targets[u->target];
+    const size_t len = (size_t)u->count * sl_dtype_size(t->dtype);
+    struct shared *s = u->shared;
+    struct sl_accumulator some;
+    sl_stats_begin(&some);
+    sl_stats_add(&some, t->dtype, w->buffer, (size_t)u->count);
+    int code = unit_wait(r, u, err);
+    if (code)
+        return code;
+    if (u->number == 0) {
+        s->hash = XXH3_createState();
+        sl_stats_begin(&s->stats);
+        begin_crc(v, u->target);
+        if (!s->hash)
+            return sl_fail_memory(err, XXH3_STATE_BYTES);
+        XXH3_64bits_reset(s->hash);
+    }
+    XXH3_64bits_update(s->hash, w->buffer, len);
+    sl_stats_merge(&s->stats, &some);
+    add_crc(v, u->target, w->buffer, len);
+    unit_pass(r, u);
+    return SL_OK;
+}
+
+/* One share of a tensor; the worker that writes the last one ends it. */
+static int write_share(struct sl_run *r, struct convert *v, struct sl_worker *w, const struct unit *u, const struct sl_file *file,
+                       bool *last, struct sl_error *err)
+{
+    const struct sl_tensor *t = &v->p->targets[u->target];
+    const size_t size = sl_dtype_size(t->dtype);
+    atomic_store(&w->done, u->first * size);
+    int code = gather_piece(r, v, w, u->target, u->first, u->count, err);
+    if (!code)
+        code = digest_unit(r, v, w, u, err);
+    if (!code)
+        code = write_piece(r, w, file, t->offset + u->first * size, (size_t)u->count * size, err);
+    *last = !code && atomic_fetch_sub(&u->shared->left, 1) == 1;
+    return *last ? tensor_written(r, v, w, u->target, &u->shared->stats, XXH3_64bits_digest(u->shared->hash), err) : code;
+}
+
+/* A tensor that is one unit. */
+static int write_whole(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target, const struct sl_file *file,
+                       struct sl_error *err)
+{
+    const struct sl_tensor *t = &v->p->targets[target];
+    bool whole = false;
+    int code = SL_OK;
+    if (v->target.resumed && v->target.state.written[target])
+        code = look_again(r, v, w, target, file, &whole, err);
+    if (!code && !whole && v->target.committed)
+        code = sl_fail(err, SL_WRITE, file->path, "the finished target differs from what was written; start anew with --force");
+    if (code || whole)
+        return code;
+    atomic_fetch_sub(&r->bytes_done, atomic_load(&w->done));
+    atomic_fetch_sub(&r->all_done, atomic_load(&w->done));
+    sl_worker_begin(w, SL_PHASE_COPY, t->name, t->bytes);
+    return write_tensor(r, v, w, target, file, err);
+}
+
+static int copy_unit(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
 {
     struct convert *v = r->job;
-    const uint32_t target = v->order[i];
-    const struct sl_tensor *t = &v->p->targets[target];
+    const struct unit u = unit_at(r, v, i);
+    const struct sl_tensor *t = &v->p->targets[u.target];
     const size_t file_index = (size_t)t->file;
     struct sl_file file;
+    bool last = true;
     int code = outfile_take(v, file_index, &file, err);
     if (code)
         return code;
     sl_worker_begin(w, SL_PHASE_COPY, t->name, t->bytes);
-    if (i + r->threads < v->p->target_count) {    /* about what this worker will take next */
-        const uint32_t next = v->order[i + r->threads];
+    if (!u.shared && u.turn + r->threads < v->p->target_count) {    /* about what this worker will take next */
+        const uint32_t next = v->order[u.turn + r->threads];
         read_ahead(v, next, 0, AHEAD * piece_of(&v->p->targets[next], w->buffer_len));
     }
-    bool whole = false;
-    if (v->target.resumed && v->target.state.written[target])
-        code = look_again(r, v, w, target, &file, &whole, err);
-    if (!code && !whole && v->target.committed)
-        code = sl_fail(err, SL_WRITE, file.path, "the finished target differs from what was written; start anew with --force");
-    if (!code && !whole) {
-        atomic_fetch_sub(&r->bytes_done, atomic_load(&w->done));
-        atomic_fetch_sub(&r->all_done, atomic_load(&w->done));
-        sl_worker_begin(w, SL_PHASE_COPY, t->name, t->bytes);
-        code = write_tensor(r, v, w, target, &file, err);
-    }
-    if (!code && v->p->items && !v->target.committed)
-        code = outfile_write_item(v, target, &file, err);
+    code = u.shared ? write_share(r, v, w, &u, &file, &last, err) : write_whole(r, v, w, u.target, &file, err);
+    if (!code && last && v->p->items && !v->target.committed)
+        code = outfile_write_item(v, u.target, &file, err);
     code = outfile_give(v, file_index, code, err);
-    if (!code)
+    if (!code && last)
         atomic_fetch_add(&v->written, 1);
-    sl_worker_end(r, w);
+    if (last)
+        sl_worker_end(r, w);
+    else
+        sl_worker_rest(w);
     return code;
-}
-
-/* ---- the order of work ---- */
-
-struct place { uint64_t bytes, offset; int32_t file; uint32_t target; bool large; };
-
-/* Tensors so large that they would leave the other workers idle at the end come first,
- * largest first; the others by file, so that disks and folders are walked in order. */
-static int by_turn(const void *a, const void *b)
-{
-    const struct place *x = a, *y = b;
-    if (x->large != y->large)
-        return x->large ? -1 : 1;
-    if (x->large && x->bytes != y->bytes)
-        return x->bytes > y->bytes ? -1 : 1;
-    if (x->file != y->file)
-        return x->file < y->file ? -1 : 1;
-    return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
-static int make_order(struct sl_run *r, struct convert *v, struct sl_error *err)
-{
-    const size_t count = v->p->target_count;
-    struct place *places = malloc((count ? count : 1) * sizeof *places);
-    v->order = SL_ARENA_NEW(&r->arena, uint32_t, count);
-    if (!places || !v->order) {
-        free(places);
-        return sl_fail_memory(err, count * sizeof *places);
-    }
-    const uint64_t large = v->p->write_bytes / r->threads / LARGE_SHARE;
-    for (size_t i = 0; i < count; i++) {
-        const struct sl_tensor *t = &v->p->targets[i];
-        places[i] = (struct place){ .bytes = t->bytes, .offset = t->offset, .file = t->file,
-                                    .target = (uint32_t)i, .large = t->bytes > large };
-    }
-    if (count)
-        qsort(places, count, sizeof *places, by_turn);
-    for (size_t i = 0; i < count; i++)
-        v->order[i] = places[i].target;
-    free(places);
-    return SL_OK;
 }
 
 /* ---- the run ---- */
@@ -278,7 +312,9 @@ static int write_and_verify(struct sl_run *r, struct convert *v, struct sl_error
     int code = prepare(r, v, err);
     if (!code) {
         sl_run_phase(r, SL_PHASE_COPY, v->p->write_bytes, v->p->target_count);
-        code = sl_run_each(r, v->p->target_count, copy_tensor, err);
+        r->goes_on = unit_goes_on;
+        code = sl_run_each(r, v->first_unit[v->p->target_count], copy_unit, err);
+        r->goes_on = NULL;
     }
     if (!code && !v->target.committed) {
         uint64_t bytes = 0;
@@ -321,6 +357,9 @@ static void release(struct sl_run *r)
     struct convert *v = r->job;
     if (v->opened)    /* never started */
         sl_target_close(&v->target, v->target.resumed);
+    for (size_t i = 0; v->shared && i < v->p->target_count; i++)
+        if (v->shared[i])
+            XXH3_freeState(v->shared[i]->hash);
     pthread_mutex_destroy(&v->files_lock);
 }
 
@@ -420,8 +459,6 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
     if (!code)
         code = sl_run_buffers(r, largest, err);
     if (!code)
-        code = make_order(r, v, err);
-    if (!code)
         code = open_place(r, v, dst, err);
     const bool done = r->body != convert;    /* a part, by an earlier run */
     v->opened = !code && !done;
@@ -429,6 +466,8 @@ int sl_run_convert(const struct sl_conversion *p, const char *dst, const struct 
         code = report_prepare(r, v, err);
     if (!code && !done)
         code = outfiles_name(r, v, err);
+    if (!code && !done)
+        code = units_make(r, v, err);
     if (!code)
         code = sl_run_start(r, err);
     if (code) {

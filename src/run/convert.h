@@ -1,6 +1,7 @@
 /* convert.h: what the files of a conversion share.
  *
- *     convert.c   the order of work, one tensor, the run from lock to commit
+ *     convert.c   one tensor, the run from lock to commit
+ *     units.c     the order of work; large tensors shared by workers
  *     outfile.c   output files: made, kept open, brought to the disk
  *     reread.c    the target read back and compared
  *     extras.c    what goes into the target beside tensors; the report
@@ -20,11 +21,23 @@ struct out_file {
     int fd;                                    /* -1 closed; fd and users guarded by files_lock */
     unsigned users;
 };
+/* A tensor that several workers are at; digest: checksum, statistics, CRC. */
+enum { SHARED_UNTOUCHED, SHARED_BEGUN, SHARED_REFUSED };
+struct shared {
+    uint64_t count;                            /* units it is cut into */
+    atomic_int state;
+    uint64_t turn;                             /* the unit whose digest is next; guarded by the lock of the run */
+    XXH3_state_t *hash;                        /* these belong to the worker whose turn it is */
+    struct sl_accumulator stats;
+    atomic_uint_least64_t left, left_to_verify;
+};
 struct convert {
     const struct sl_conversion *p;
     struct sl_target target;
     bool opened;                               /* target is */
     uint32_t *order;                           /* of work: target tensors */
+    uint64_t *first_unit;                      /* by place in order: of its units; and their end */
+    struct shared **shared;                    /* by place in order; NULL: one unit */
     struct out_file *files;
     unsigned open_files;
     pthread_mutex_t files_lock;
@@ -53,8 +66,18 @@ int outfile_item(const struct convert *v, uint32_t target, struct sl_arena *aren
 int outfile_write_item(const struct convert *v, uint32_t target, const struct sl_file *file, struct sl_error *err);
 int make_folder_of(const char *path, struct sl_error *err);
 
-/* Elements of t that go through a buffer at a time: whole rows, where they are not long. */
+/* units.c. Elements of t that go through a buffer at a time: whole rows, where they are not long. */
 uint64_t piece_of(const struct sl_tensor *t, size_t buffer_len);
+/* Fills order, first_unit and shared; buffers and target are there. */
+int units_make(struct sl_run *r, struct convert *v, struct sl_error *err);
+/* Unit i of first_unit[target_count]: elements of a target, all of it or one of several shares. */
+struct unit { size_t turn; uint32_t target; struct shared *shared; uint64_t number, first, count; };
+struct unit unit_at(const struct sl_run *r, const struct convert *v, uint64_t i);
+/* A sl_run_goes_on: of tensors that are shared. */
+bool unit_goes_on(struct sl_run *r, uint64_t i, bool draining);
+/* From unit_wait, when it returns SL_OK, to unit_pass the digest of the tensor is the caller's. */
+int unit_wait(struct sl_run *r, const struct unit *u, struct sl_error *err);
+void unit_pass(struct sl_run *r, const struct unit *u);
 
 /* reread.c: by options.verify; sets the summary's words. */
 int reread(struct sl_run *r, struct convert *v, struct sl_error *err);

@@ -219,7 +219,8 @@ static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
     const struct each *each = arg;
     struct sl_run *r = each->run;
     struct sl_error err = { .code = SL_OK };
-    if (atomic_load(&r->draining) && !atomic_load(&r->cancel))
+    const bool draining = atomic_load(&r->draining);
+    if (!(r->goes_on && r->goes_on(r, i, draining)) && draining && !atomic_load(&r->cancel))
         return SL_INTERRUPTED;           /* the others end what they are at */
     int code = sl_run_step(r, &err);
     if (!code)
@@ -347,10 +348,15 @@ void sl_worker_moved(struct sl_run *r, struct sl_worker *w, uint64_t bytes)
     atomic_fetch_add(&r->all_done, bytes);
 }
 
+void sl_worker_rest(struct sl_worker *w)
+{
+    sl_worker_begin(w, (enum sl_phase)atomic_load(&w->phase), "", 0);
+}
+
 void sl_worker_end(struct sl_run *r, struct sl_worker *w)
 {
     atomic_fetch_add(&r->tensors_done, 1);
-    sl_worker_begin(w, (enum sl_phase)atomic_load(&w->phase), "", 0);
+    sl_worker_rest(w);
 }
 
 static void read_line(struct sl_worker *w, struct sl_worker_progress *out)

@@ -82,6 +82,7 @@ struct sl_run {
     struct sl_summary summary;
     struct sl_check_result check;
     int (*report)(const struct sl_run *r, struct sl_buf *out);
+    bool (*goes_on)(struct sl_run *r, uint64_t i, bool draining);    /* a sl_run_goes_on of the current sl_run_each; NULL */
 
     pthread_t thread;
     bool started;
@@ -109,10 +110,14 @@ void sl_run_all_done(struct sl_run *r, uint64_t bytes, uint64_t tensors);
 int sl_run_step(struct sl_run *r, struct sl_error *err);
 /* Calls work for 0..count-1 from all workers; returns the first failure. */
 typedef int sl_run_work(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err);
+/* Is i a part of something that was begun, and is to be ended also while draining? Asked of every i before its work. */
+typedef bool sl_run_goes_on(struct sl_run *r, uint64_t i, bool draining);
 int sl_run_each(struct sl_run *r, uint64_t count, sl_run_work *work, struct sl_error *err);
 void sl_worker_begin(struct sl_worker *w, enum sl_phase phase, const char *name, uint64_t total);
 void sl_worker_moved(struct sl_run *r, struct sl_worker *w, uint64_t bytes);
 void sl_worker_end(struct sl_run *r, struct sl_worker *w);
+/* It leaves what it was at to others: no tensor is done. */
+void sl_worker_rest(struct sl_worker *w);
 /* Books the time since the last turn for what the worker was at: what it spent off its
  * processor is waiting for a read or a write, if it was at one. */
 void sl_worker_turns_to(struct sl_worker *w, enum sl_doing doing);

@@ -60,16 +60,18 @@ static int read_back(const struct sl_file *file, uint64_t offset, void *buf, siz
     return SL_WRITE;
 }
 
-/* Reads the tensor back and compares it with the source, gathered again through the plan. */
-static int compare_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target,
-                          const struct sl_file *file, struct sl_error *err)
+/* Reads the unit back and compares it with the source, gathered again through the plan. */
+static int compare_unit(struct sl_run *r, struct convert *v, struct sl_worker *w, const struct unit *u,
+                        const struct sl_file *file, struct sl_error *err)
 {
+    const uint32_t target = u->target;
     const struct sl_tensor *t = &v->p->targets[target];
     const size_t size = sl_dtype_size(t->dtype), half = w->buffer_len / 2;
     unsigned char *back = w->buffer + half;
     const uint64_t piece = piece_of(t, half);
-    for (uint64_t first = 0; first < t->count; first += piece) {
-        const uint64_t n = sl_min_u64(piece, t->count - first);
+    const uint64_t end = u->first + u->count;
+    for (uint64_t first = u->first; first < end; first += piece) {
+        const uint64_t n = sl_min_u64(piece, end - first);
         const size_t len = (size_t)n * size;
         uint64_t read = 0;
         read_ahead(file, t, (first + piece) * size, piece * size);
@@ -156,29 +158,43 @@ static int compare_item(struct convert *v, struct sl_worker *w, uint32_t target,
     return code;
 }
 
-static int verify_tensor(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
+static int tensor_verified(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target, const struct sl_file *file,
+                           struct sl_error *err)
+{
+    struct sl_result result = *sl_run_result_at(r, target);
+    int code = v->p->items ? compare_item(v, w, target, file, err) : SL_OK;
+    if (code)
+        return code;
+    result.status = SL_RESULT_VERIFIED;
+    atomic_fetch_add(&r->verified, 1);
+    return sl_run_publish(r, w, target, &result, err);
+}
+
+/* A checksum is taken from the beginning to the end: the first unit of a tensor stands for all. */
+static int verify_unit(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
 {
     struct convert *v = r->job;
-    const uint32_t target = v->order[i];
-    const struct sl_tensor *t = &v->p->targets[target];
+    const struct unit u = unit_at(r, v, i);
+    const struct sl_tensor *t = &v->p->targets[u.target];
     const size_t file_index = (size_t)t->file;
+    const bool compares = r->options.verify == SL_VERIFY_REREAD;
     struct sl_file file;
+    if (!compares && u.number > 0)
+        return SL_OK;
     int code = outfile_take(v, file_index, &file, err);
     if (code)
         return code;
     sl_worker_begin(w, SL_PHASE_VERIFY, t->name, t->bytes);
-    code = r->options.verify == SL_VERIFY_REREAD ? compare_tensor(r, v, w, target, &file, err)
-                                                 : checksum_tensor(r, v, w, target, &file, err);
-    if (!code && v->p->items)
-        code = compare_item(v, w, target, &file, err);
-    if (!code) {
-        struct sl_result result = *sl_run_result_at(r, target);
-        result.status = SL_RESULT_VERIFIED;
-        code = sl_run_publish(r, w, target, &result, err);
-        atomic_fetch_add(&r->verified, 1);
-    }
+    atomic_store(&w->done, compares ? u.first * sl_dtype_size(t->dtype) : 0);
+    code = compares ? compare_unit(r, v, w, &u, &file, err) : checksum_tensor(r, v, w, u.target, &file, err);
+    const bool last = !code && (!compares || !u.shared || atomic_fetch_sub(&u.shared->left_to_verify, 1) == 1);
+    if (last)
+        code = tensor_verified(r, v, w, u.target, &file, err);
     code = outfile_give(v, file_index, code, err);
-    sl_worker_end(r, w);
+    if (last)
+        sl_worker_end(r, w);
+    else
+        sl_worker_rest(w);
     return code;
 }
 
@@ -220,7 +236,7 @@ int reread(struct sl_run *r, struct convert *v, struct sl_error *err)
     sl_run_phase(r, SL_PHASE_VERIFY, v->p->write_bytes, v->p->target_count);
     int code = sl_run_each(r, v->p->file_count, verify_head, err);
     if (!code)
-        code = sl_run_each(r, v->p->target_count, verify_tensor, err);
+        code = sl_run_each(r, v->first_unit[v->p->target_count], verify_unit, err);
     if (code)
         return code;
     r->summary.verified = true;
