@@ -62,7 +62,9 @@ static int number(struct sl_run *r, struct convert *v, const struct place *place
         struct shared *s = SL_ARENA_NEW(&r->arena, struct shared, 1);
         if (!s)
             return sl_fail_memory(err, sizeof *s);
-        s->count = s->left = s->left_to_verify = (t->count + piece - 1) / piece;
+        s->count = (t->count + piece - 1) / piece;
+        atomic_init(&s->left, s->count);
+        atomic_init(&s->left_to_verify, s->count);
         v->shared[i] = s;
         units += s->count - 1;
     }
