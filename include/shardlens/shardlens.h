@@ -332,13 +332,22 @@ struct sl_piece_info {
     const char *source_name, *source_file;
     uint32_t source_ndim; int64_t source_lo[8], source_hi[8];
     uint32_t target_ndim; int64_t target_lo[8], target_hi[8];
+    int8_t target_axis[8];               /* of each source axis: the target axis that it runs along (of two
+                                            that are transposed, the other one); -1: the box is one step wide */
     const char *param;                   /* "layers.7.attn.q" */
     const char *op;                      /* "copy", "cast", "pad", "add 1", "add 1, cast", "scale" (8-bit floats) */
 };
 /* The pieces of one target, in target order, at most `room`; returns how many there are. */
 size_t sl_plan_pieces(const struct sl_plan *plan, size_t target, struct sl_piece_info *out, size_t room);
+/* Cuts a piece to what of it lies in a box: of its target, or with of_source of its source. lo and hi
+ * (half open) have as many axes as that side. False, and the piece as it was, when nothing of it does. */
+bool sl_piece_cut(struct sl_piece_info *piece, bool of_source, const int64_t *lo, const int64_t *hi);
 /* What becomes of one source tensor: the same from the other side. */
 size_t sl_plan_uses(const struct sl_plan *plan, size_t tensor, size_t *targets, size_t room);
+/* The same in a word. REPLICA: it holds weights, which are read from a copy of it. LEFT_OUT: info->left_out
+ * has a line of it, *why says the reason (else ""). UNCLAIMED: none of these. */
+enum sl_source_use { SL_SOURCE_READ, SL_SOURCE_REPLICA, SL_SOURCE_LEFT_OUT, SL_SOURCE_UNCLAIMED, SL_SOURCE_USES };
+enum sl_source_use sl_plan_source(const struct sl_plan *plan, size_t tensor, const char **why);
 
 /* ---- convert, verify: jobs ---------------------------------------------- */
 

@@ -45,6 +45,7 @@ struct sl_plan {
     struct sl_plan_target *targets;
     struct { struct sl_op op; bool cast; const char *text; } words[16];    /* of copies with an op */
     size_t word_count;
+    struct source_use { enum sl_source_use use; const char *why; } *uses;  /* by source tensor */
 };
 
 struct sl_job {

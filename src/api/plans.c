@@ -387,6 +387,28 @@ static int lists_fill(struct sl_plan *plan, struct sl_error *err)
     return SL_OK;
 }
 
+/* What becomes of each source tensor. One that holds weights and is not read is a replica if
+ * the target has one of these weights. */
+static int uses_fill(struct sl_plan *plan, struct sl_error *err)
+{
+    const struct sl_conversion *p = plan->p;
+    const struct sl_layout *s = &p->source, *t = &p->target;
+    plan->uses = SL_ARENA_NEW(&plan->arena, struct source_use, s->tensor_count);
+    if (!plan->uses)
+        return sl_fail_memory(err, s->tensor_count * sizeof *plan->uses);
+    for (size_t i = 0; i < s->tensor_count; i++)
+        plan->uses[i] = p->source_use[i] == 2 ? (struct source_use){ SL_SOURCE_READ, "" }
+                      : p->source_use[i] == 1 ? (struct source_use){ SL_SOURCE_LEFT_OUT, "the target's format has no tensor for it" }
+                                              : (struct source_use){ SL_SOURCE_UNCLAIMED, "" };
+    for (size_t i = 0; i < s->param_count; i++)
+        for (size_t k = s->param_first[i]; k < s->param_first[i + 1] && t->param_first[i + 1] > t->param_first[i]; k++)
+            if (plan->uses[s->slices[k].tensor].use == SL_SOURCE_LEFT_OUT)
+                plan->uses[s->slices[k].tensor] = (struct source_use){ SL_SOURCE_REPLICA, "" };
+    for (size_t i = 0; i < s->unused_count; i++)
+        plan->uses[s->unused[i].tensor] = (struct source_use){ SL_SOURCE_LEFT_OUT, s->unused[i].why };
+    return SL_OK;
+}
+
 static int plan_fill(struct sl_plan *plan, const char *dst, const struct sl_plan_options *o, struct sl_error *err)
 {
     const struct sl_conversion *p = plan->p;
@@ -396,6 +418,8 @@ static int plan_fill(struct sl_plan *plan, const char *dst, const struct sl_plan
         code = targets_fill(plan, err);
     if (!code)
         code = lists_fill(plan, err);
+    if (!code)
+        code = uses_fill(plan, err);
     if (code)
         return code;
     info->source = plan->ck->c->path;
@@ -499,6 +523,7 @@ static int give_piece(void *arg, const struct sl_block *b)
     info->source_ndim = source->ndim;
     memcpy(info->source_lo, b->source_lo, sizeof info->source_lo);
     memcpy(info->source_hi, b->source_hi, sizeof info->source_hi);
+    memcpy(info->target_axis, b->target_axis, sizeof info->target_axis);
     const char *op = op_words(g->plan, g->copy);
     info->op = *op ? op : "copy";
     return 0;
@@ -520,6 +545,33 @@ size_t sl_plan_pieces(const struct sl_plan *plan, size_t target, struct sl_piece
     return g.count;
 }
 
+bool sl_piece_cut(struct sl_piece_info *piece, bool of_source, const int64_t *lo, const int64_t *hi)
+{
+    struct sl_piece_info cut = *piece;
+    const uint32_t ndim = of_source ? piece->source_ndim : piece->target_ndim;
+    int64_t *const cut_lo = of_source ? cut.source_lo : cut.target_lo, *const cut_hi = of_source ? cut.source_hi : cut.target_hi;
+    if (of_source && piece->source == SIZE_MAX)
+        return false;
+    for (uint32_t a = 0; a < ndim; a++) {
+        const int64_t before = lo[a] > cut_lo[a] ? lo[a] - cut_lo[a] : 0, after = hi[a] < cut_hi[a] ? cut_hi[a] - hi[a] : 0;
+        if (before + after >= cut_hi[a] - cut_lo[a])
+            return false;
+        cut_lo[a] += before;
+        cut_hi[a] -= after;
+        for (uint32_t s = 0; s < piece->source_ndim; s++) {     /* the other side's axis loses as much */
+            const int8_t t = piece->target_axis[s];
+            if (t < 0 || (of_source ? s : (uint32_t)t) != a)
+                continue;
+            int64_t *const other_lo = of_source ? &cut.target_lo[t] : &cut.source_lo[s];
+            int64_t *const other_hi = of_source ? &cut.target_hi[t] : &cut.source_hi[s];
+            *other_lo += before;
+            *other_hi -= after;
+        }
+    }
+    *piece = cut;
+    return true;
+}
+
 size_t sl_plan_uses(const struct sl_plan *plan, size_t tensor, size_t *targets, size_t room)
 {
     const struct sl_conversion *p = plan->p;
@@ -534,4 +586,11 @@ size_t sl_plan_uses(const struct sl_plan *plan, size_t tensor, size_t *targets, 
         count++;
     }
     return count;
+}
+
+enum sl_source_use sl_plan_source(const struct sl_plan *plan, size_t tensor, const char **why)
+{
+    const bool known = tensor < plan->p->source.tensor_count;
+    *why = known ? plan->uses[tensor].why : "";
+    return known ? plan->uses[tensor].use : SL_SOURCE_UNCLAIMED;
 }

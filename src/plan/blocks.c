@@ -127,6 +127,15 @@ static void set_box(const struct part *p, int which, const struct side *s, int64
             hi[axis_of(s, p->stride[which][k])] += p->count[k] - 1;
 }
 
+/* Which axes run along each other. */
+static void set_axes(const struct part *p, const struct side sides[2], int8_t *target_axis)
+{
+    memset(target_axis, -1, BLOCK_AXES);
+    for (uint32_t k = 0; k < p->ndim; k++)
+        if (sides[0].ndim && sides[1].ndim && p->stride[0][k] && p->stride[1][k])
+            target_axis[axis_of(&sides[0], p->stride[0][k])] = (int8_t)axis_of(&sides[1], p->stride[1][k]);
+}
+
 int sl_copy_blocks(const struct sl_copy *copy, const struct sl_tensor *source, const struct sl_tensor *target,
                    int (*give)(void *arg, const struct sl_block *block), void *arg)
 {
@@ -151,6 +160,7 @@ int sl_copy_blocks(const struct sl_copy *copy, const struct sl_tensor *source, c
             return SL_UNSUPPORTED;
         set_box(&p, 0, &sides[0], b.source_lo, b.source_hi);
         set_box(&p, 1, &sides[1], b.target_lo, b.target_hi);
+        set_axes(&p, sides, b.target_axis);
         const int rc = give(arg, &b);
         if (rc)
             return rc;

@@ -227,6 +227,7 @@ int plan_proof_text(struct sl_conversion *p, struct sl_error *err)
     }
     for (size_t i = 0; i < s->param_count; i++)
         params += has_slices(s, i);
+    p->source_use = use;
     p->proof = sl_arena_printf(&p->arena, "all %zu weights are complete; every element of %zu target tensors is "
                                "written exactly once%s; of %zu source tensors %zu are read, %zu are replicas, %zu hold "
                                "no weight", params, p->target_count, text, s->tensor_count, read, held - read,

@@ -60,6 +60,7 @@ struct sl_conversion {
     bool pad_last;
     char hash[33];                       /* XXH3-128 of everything that decides the bytes */
     const char *proof;
+    const unsigned char *source_use;     /* by source tensor: 0 it holds no weight, 1 it holds some, 2 it is read */
 };
 
 struct sl_want {                         /* a checked form of struct sl_plan_options */
@@ -126,7 +127,9 @@ int sl_prove_source(const struct sl_layout *source, const struct sl_model *m, co
  * source may be NULL for zeros: its box is empty then. Tensors of more than 8 axes:
  * SL_UNSUPPORTED. */
 struct sl_block { uint32_t source, target, param;
-                  int64_t source_lo[8], source_hi[8], target_lo[8], target_hi[8]; };
+                  int64_t source_lo[8], source_hi[8], target_lo[8], target_hi[8];
+                  int8_t target_axis[8]; };          /* of each source axis: the target axis that it runs along;
+                                                        -1: the box is one step wide there, or there is no source */
 int sl_copy_blocks(const struct sl_copy *copy, const struct sl_tensor *source, const struct sl_tensor *target,
                    int (*give)(void *arg, const struct sl_block *block), void *arg);
 

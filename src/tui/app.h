@@ -15,6 +15,7 @@
 #include "tui/layers.h"
 #include "tui/list.h"
 #include "tui/prompt.h"
+#include "tui/trace.h"
 #include "tui/tree.h"
 #include "tui/tui.h"
 
@@ -110,12 +111,15 @@ struct map_state {
     enum map_side side;
     struct list lists[MAP_SIDES];
     size_t *rows[MAP_SIDES];              /* what the filter leaves; NULL: all */
-    bool in_pieces; int scroll;           /* arrows scroll the pieces */
+    bool in_pieces;                       /* arrows move among the pieces */
+    struct list piece;
     char wanted[512];                     /* tensor to select once a plan is there, "" */
     char filter[256];
-    const struct sl_plan *pieces_plan;    /* the pieces below belong to this plan and target */
-    size_t pieces_target;
-    struct sl_piece_info *pieces; size_t piece_count, piece_total;
+    struct range range;                   /* of the selected tensor */
+    const struct sl_plan *traced_plan;    /* the pieces below belong to this plan, and its row of this side; NULL none */
+    enum map_side traced_side; size_t traced_row;
+    struct traced traced;
+    size_t uses[SL_SOURCE_USES];          /* source tensors, by what becomes of them */
 };
 
 enum exists_choice { EXISTS_REFUSE, EXISTS_RESUME, EXISTS_REPLACE, EXISTS_COUNT };
@@ -368,6 +372,7 @@ void map_ready(struct app *app);                          /* a plan is there */
 void map_forget(struct app *app);
 void map_filter(struct app *app, const char *text);
 void map_step_match(struct app *app, int step);
+void act_range(struct app *app);
 /* convert.c, suggest.c, planning.c, trial.c */
 void convert_begin(struct app *app);
 void convert_plan(struct app *app);                       /* plans anew with the fields as they are */

@@ -295,7 +295,15 @@ static bool alike(const struct blocks_result *a, const struct blocks_result *b)
     return b && b->done && !b->failed && a->rows == b->rows && a->cols == b->cols && memcmp(a->edge, b->edge, (a->rows + 1) * sizeof a->edge[0]) == 0;
 }
 
-void blocks_draw(struct app *app, struct pane p, size_t tensor, size_t other, int skip)
+/* The first line that is shown, so that `line` is among `rows`: it moves by half a page, which costs a terminal
+ * less than every key moving the whole picture. */
+static int top_of(int line, int rows)
+{
+    const int half = rows > 1 ? rows / 2 : 1;
+    return line < rows ? 0 : ((line - rows) / half + 1) * half;
+}
+
+void blocks_draw(struct app *app, struct pane p, size_t tensor, size_t other, int line)
 {
     const struct blocks_result *r = blocks_of(app, tensor), *beside = other == SIZE_MAX ? NULL : blocks_of(app, other);
     enum block_measure m = app->blocks.measure;
@@ -328,7 +336,8 @@ void blocks_draw(struct app *app, struct pane p, size_t tensor, size_t other, in
     snprintf(scale, sizeof scale, "%s %.3g  %s %.3g", ".", lo, "%", hi);
     pane_right(p, 0, p.cols, STYLE_DIM, scale);
     size_t at = 0;
-    for (int i = 0; i < skip && at + rows_as_one(r, at, fold) < r->rows; i++)
+    const int top = top_of(line, p.rows - 2);    /* without head and foot */
+    for (int i = 0; i < top && at + rows_as_one(r, at, fold) < r->rows; i++)
         at += rows_as_one(r, at, fold);
     for (int row = 1; row < p.rows && at < r->rows; row++) {
         size_t n = rows_as_one(r, at, fold);
@@ -336,7 +345,7 @@ void blocks_draw(struct app *app, struct pane p, size_t tensor, size_t other, in
             pane_text(p, row, 0, STYLE_DIM, ".. more rows; j and k scroll");
             break;
         }
-        pane_textw(p, row, 0, label - 1, STYLE_TEXT, r->label[at]);
+        pane_textw(p, row, 0, label - 1, row - 1 + top == line ? STYLE_SELECTED : STYLE_TEXT, *r->label[at] || row - 1 + top != line ? r->label[at] : " ");
         pane_text(p, row, label - 1, STYLE_BORDER, "|");
         for (size_t c = 0; c < width; c++) {
             struct part part = { at, n, c * step, step };

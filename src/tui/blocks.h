@@ -39,7 +39,7 @@ void blocks_cut(struct blocks_result *r, const struct sl_tensor *t, const struct
 void blocks_want(struct app *app, size_t tensor, const struct sl_slice_info *slices, size_t slice_count);
 const struct blocks_result *blocks_of(const struct app *app, size_t tensor);
 void blocks_forget(struct app *app);
-/* The heat map; `other` is the tensor that MEASURE_DIFFERENCE compares with, SIZE_MAX none. Scrolled by `skip` rows. */
-void blocks_draw(struct app *app, struct pane p, size_t tensor, size_t other, int skip);
+/* The heat map; `other` is the tensor that MEASURE_DIFFERENCE compares with, SIZE_MAX none. `line` of it is selected, and seen. */
+void blocks_draw(struct app *app, struct pane p, size_t tensor, size_t other, int line);
 
 #endif

@@ -230,6 +230,8 @@ static void rows_make(struct app *app)
 {
     struct diff_state *d = &app->diff;
     const size_t count = d->job ? sl_result_count(d->job) : 0;
+    if (!count)
+        return;                          /* it has not begun: there is nothing yet to make room for */
     const size_t selected = d->list.selected < d->order_count ? d->order[d->list.selected] : SIZE_MAX;
     if (!d->order)
         d->order = calloc(count + 1, sizeof *d->order);

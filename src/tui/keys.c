@@ -57,6 +57,8 @@ const struct key_row key_rows[] = {
       "z folds the tree of tensors: press 2", act_fold_all },
     { 'm', 0, ON_TENSORS | ON_INSPECT, BAR_SCREEN, "map", "What becomes of this tensor",
       "m shows what becomes of a tensor: choose one on screen 2", act_map_tensor },
+    { 'r', 0, ON_MAP, BAR_SCREEN, "range", "Only a range of the tensor: rows 0:32, a block [0:32,64:128], elements #100:200, bytes of its file @1000:2000",
+      "r traces a range of a tensor on the map: press 4", act_range },
     { 'v', 0, ON_INSPECT, BAR_SCREEN, "values", "Values instead of statistics",
       "v shows the values of a tensor: press 3", act_values },
     { 'x', 0, ON_INSPECT, BAR_SCREEN, "measure", "Blocks by rms, largest value, zeros, difference to the other piece",

@@ -1,12 +1,10 @@
-/* map.c: the mapping as a ledger: where each row of a target comes from, what
+/* map.c: the mapping as a ledger: where each element of a target comes from, what
  * becomes of each source tensor, what is left out and why. */
-#include "tui/app.h"
+#include "tui/map.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-#define MOST_PIECES 4096     /* pieces of one target that are listed */
 
 const struct planned *map_plan(const struct app *app)
 {
@@ -17,9 +15,7 @@ const struct planned *map_plan(const struct app *app)
 
 /* ---- the three lists -------------------------------------------------------------------- */
 
-static const char *const side_titles[MAP_SIDES] = { "targets", "sources", "left out" };
-
-static size_t side_count(const struct app *app, enum map_side side)
+size_t side_count(const struct app *app, enum map_side side)
 {
     const struct planned *p = map_plan(app);
     switch (side) {
@@ -29,7 +25,7 @@ static size_t side_count(const struct app *app, enum map_side side)
     }
 }
 
-static const char *side_name(const struct app *app, enum map_side side, size_t i)
+const char *side_name(const struct app *app, enum map_side side, size_t i)
 {
     const struct planned *p = map_plan(app);
     switch (side) {
@@ -39,18 +35,35 @@ static const char *side_name(const struct app *app, enum map_side side, size_t i
     }
 }
 
-static size_t row_at(const struct app *app, enum map_side side, size_t row)
+size_t map_row(const struct app *app, enum map_side side, size_t row)
 {
     return app->map.rows[side] ? app->map.rows[side][row] : row;
 }
 
-static bool selected(const struct app *app, size_t *out)
+bool map_selected(const struct app *app, size_t *out)
 {
     const struct map_state *m = &app->map;
-    if (!m->lists[m->side].count)
+    if (!map_plan(app) || !m->lists[m->side].count)
         return false;
-    *out = row_at(app, m->side, m->lists[m->side].selected);
+    *out = map_row(app, m->side, m->lists[m->side].selected);
     return true;
+}
+
+static const char *const use_words[SL_SOURCE_USES] = { "read", "copy", "left out", "unclaimed" };
+
+const char *source_use(const struct app *app, size_t tensor, const char **why)
+{
+    return use_words[sl_plan_source(map_plan(app)->plan, tensor, why)];
+}
+
+/* By its name; a source tensor by its place, or by what becomes of it, too. */
+static bool matches(const struct app *app, enum map_side side, size_t i, const char *text)
+{
+    const char *why;
+    char place[128];
+    if (strcasestr(side_name(app, side, i), text))
+        return true;
+    return side == MAP_SOURCES && (strcasestr(source_use(app, i, &why), text) || strcasestr(piece_place(app, i, place, sizeof place), text));
 }
 
 void map_filter(struct app *app, const char *text)
@@ -63,15 +76,15 @@ void map_filter(struct app *app, const char *text)
         enum map_side side = (enum map_side)s;
         size_t count = side_count(app, side), n = 0;
         struct list *l = &m->lists[s];
-        keep[s] = l->selected < l->count ? row_at(app, side, l->selected) : 0;
+        keep[s] = l->selected < l->count ? map_row(app, side, l->selected) : 0;
         free(m->rows[s]);
         m->rows[s] = *text ? calloc(count + 1, sizeof(size_t)) : NULL;
         for (size_t i = 0; i < count && m->rows[s]; i++)
-            if (strcasestr(side_name(app, side, i), text))
+            if (matches(app, side, i, text))
                 m->rows[s][n++] = i;
         list_count(l, m->rows[s] ? n : count);
         for (size_t i = 0; i < l->count; i++)
-            if (row_at(app, side, i) == keep[s]) {
+            if (map_row(app, side, i) == keep[s]) {
                 l->selected = i;
                 break;
             }
@@ -97,9 +110,8 @@ void map_forget(struct app *app)
         m->rows[s] = NULL;
         m->lists[s].count = 0;
     }
-    free(m->pieces);
-    m->pieces = NULL;
-    m->pieces_plan = NULL;
+    traced_free(&m->traced);
+    m->traced_plan = NULL;
 }
 
 /* Selects what was asked for by name: a target, or the first target of a source. */
@@ -133,345 +145,197 @@ static void select_wanted(struct app *app)
 
 void map_ready(struct app *app)
 {
+    struct map_state *m = &app->map;
+    const char *why;
+    memset(m->uses, 0, sizeof m->uses);
+    for (size_t i = 0; map_plan(app) && i < sl_tensor_count(app->opened->ck); i++)
+        m->uses[sl_plan_source(map_plan(app)->plan, i, &why)]++;
     map_filter(app, app->map.filter);
     select_wanted(app);
 }
 
-/* ---- pieces of the selected target --------------------------------------------------------- */
+/* ---- the selected row, traced to the other side ------------------------------------------- */
 
-static void pieces_load(struct app *app, const struct planned *p, size_t target)
+const struct traced *map_traced(struct app *app)
 {
     struct map_state *m = &app->map;
-    if (m->pieces && m->pieces_plan == p->plan && m->pieces_target == target)
-        return;
-    free(m->pieces);
-    m->piece_total = sl_plan_pieces(p->plan, target, NULL, 0);
-    m->piece_count = m->piece_total < MOST_PIECES ? m->piece_total : MOST_PIECES;
-    m->pieces = calloc(m->piece_count + 1, sizeof *m->pieces);
-    if (m->pieces)
-        sl_plan_pieces(p->plan, target, m->pieces, m->piece_count);
-    else
-        m->piece_count = 0;
-    m->pieces_plan = p->plan;
-    m->pieces_target = target;
-    m->scroll = 0;
-}
-
-static void box_text(const int64_t *lo, const int64_t *hi, uint32_t ndim, char *out, size_t room)
-{
-    size_t used = 0;
-    snprintf(out, room, "scalar");
-    for (uint32_t a = 0; a < ndim && a < 8 && used < room; a++)
-        used += (size_t)snprintf(out + used, room - used, "%s%lld:%lld%s", a ? "," : "[", (long long)lo[a], (long long)hi[a],
-                                 a + 1 == ndim ? "]" : "");
-}
-
-static uint64_t volume(const struct sl_piece_info *p)
-{
-    uint64_t n = 1;
-    for (uint32_t a = 0; a < p->target_ndim && a < 8; a++)
-        n *= p->target_hi[a] > p->target_lo[a] ? (uint64_t)(p->target_hi[a] - p->target_lo[a]) : 0;
-    return n;
-}
-
-/* The axis along which the pieces differ: the one to draw. */
-static uint32_t drawn_axis(const struct map_state *m)
-{
-    for (uint32_t a = 0; m->piece_count && a < m->pieces[0].target_ndim && a < 8; a++)
-        for (size_t i = 1; i < m->piece_count; i++)
-            if (m->pieces[i].target_lo[a] != m->pieces[0].target_lo[a])
-                return a;
-    return 0;
-}
-
-static char piece_letter(size_t i)
-{
-    static const char letters[] = "123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    return letters[i % (sizeof letters - 1)];
-}
-
-/* One letter a block of rows: which piece fills it. */
-static int draw_strip(struct app *app, struct pane p, int row, const struct sl_plan_target *t)
-{
-    const struct map_state *m = &app->map;
-    if (!t->ndim || t->ndim > 8 || !m->piece_count)
-        return row;
-    uint32_t axis = drawn_axis(m);
-    int64_t size = t->shape[axis];
-    int width = p.cols - 11 < 48 ? p.cols - 11 : 48;
-    if (size < 1 || width < 4)
-        return row;
-    int64_t block = (size + width - 1) / width;
-    width = (int)((size + block - 1) / block);
-    for (int i = 0; i < width; i++) {
-        int64_t at = i * block;
-        char letter = '?';
-        for (size_t k = 0; k < m->piece_count; k++)
-            if (m->pieces[k].target_lo[axis] <= at && at < m->pieces[k].target_hi[axis]) {
-                letter = m->pieces[k].source == SIZE_MAX ? '0' : piece_letter(k);
-                break;
-            }
-        pane_text(p, row, 11 + i, STYLE_ACCENT, (char[]){ letter, '\0' });
-    }
-    pane_textw(p, row, 0, 10, STYLE_HEAD, axis == 0 ? "rows" : axis == 1 ? "columns" : "axis");
-    pane_printf(p, row + 1, 11, STYLE_DIM, "one letter is %lld %s%s, named by its piece", (long long)block, axis == 0 ? "row" : "column", block == 1 ? "" : "s");
-    return row + 2;
-}
-
-static void draw_piece(struct app *app, struct pane p, int row, size_t i)
-{
-    const struct sl_piece_info *piece = &app->map.pieces[i];
-    char source[160], target[160], place[64], text[340];
-    box_text(piece->target_lo, piece->target_hi, piece->target_ndim, target, sizeof target);
-    pane_printf(p, row, 1, STYLE_KEY, "%c", piece->source == SIZE_MAX ? '0' : piece_letter(i));
-    if (piece->source == SIZE_MAX) {
-        pane_text(p, row, 3, STYLE_TEXT, "padding");
-        pane_right(p, row, p.cols, STYLE_TEXT, target);
-        return;
-    }
-    box_text(piece->source_lo, piece->source_hi, piece->source_ndim, source, sizeof source);
-    snprintf(text, sizeof text, "%s -> %s%s%s", source, target, strcmp(piece->op, "copy") ? " " : "",
-             strcmp(piece->op, "copy") ? piece->op : "");
-    int width = text_cells(p.canvas, text), name = p.cols - width - 16;
-    int col = 3 + pane_textw(p, row, 3, 12, STYLE_TEXT, piece_place(app, piece->source, place, sizeof place)) + 1;
-    if (name > 6)
-        pane_name(p, row, col, p.cols - width - col - 1, STYLE_TEXT, piece->source_name);
-    pane_right(p, row, p.cols, STYLE_TEXT, text);
-}
-
-static int draw_ledger(struct app *app, struct pane p, int row, const struct sl_plan_target *t, const struct sl_plan_info *info)
-{
-    const struct map_state *m = &app->map;
-    uint64_t covered = 0, all = 1;
-    char a[32], b[32];
-    for (size_t i = 0; i < m->piece_count; i++)
-        covered += volume(&m->pieces[i]);
-    for (uint32_t d = 0; d < t->ndim; d++)
-        all *= t->shape[d] > 0 ? (uint64_t)t->shape[d] : 0;
-    pane_text(p, row, 0, STYLE_HEAD, "ledger");
-    if (m->piece_count < m->piece_total)
-        pane_printf(p, row, 11, STYLE_TEXT, "%zu pieces, of which %zu are listed", m->piece_total, m->piece_count);
-    else
-        pane_printf(p, row, 11, covered == all ? STYLE_GOOD : STYLE_BAD, "%s elements covered %s of %s", covered == all ? "=" : "!",
-                    sl_text_grouped(covered, a, sizeof a), sl_text_grouped(all, b, sizeof b));
-    pane_text(p, row + 1, 0, STYLE_HEAD, "proof");
-    return row + 1 + pane_wrap(p, row + 1, 11, STYLE_TEXT, info->proof ? info->proof : "");
-}
-
-static void draw_target(struct app *app, struct pane p, const struct planned *plan, size_t target)
-{
-    const struct sl_plan_target *t = sl_plan_target(plan->plan, target);
-    struct map_state *m = &app->map;
-    char shape[96], bytes[32];
-    pieces_load(app, plan, target);
-    pane_name(p, 0, 0, p.cols, STYLE_HEAD, t->name);
-    pane_printf(p, 1, 0, STYLE_TEXT, "%s%s%s %s  %s  ->  %s at byte %llu", sl_dtype_label(t->source_dtype),
-                t->dtype == t->source_dtype ? "" : " to ", t->dtype == t->source_dtype ? "" : sl_dtype_label(t->dtype),
-                sl_text_shape(t->shape, t->ndim, shape, sizeof shape), sl_text_bytes(t->bytes, bytes, sizeof bytes),
-                t->file >= 0 && (size_t)t->file < plan->info->file_count ? plan->info->files[t->file].name : "?",
-                (unsigned long long)t->offset);
-    pane_printf(p, 2, 0, STYLE_TEXT, "rule %s, %zu piece%s (source -> target)", t->rule, m->piece_total,
-                m->piece_total == 1 ? "" : "s");
-    int rest = p.rows - 3, foot = rest >= 12 ? 6 : rest >= 8 ? 4 : rest >= 5 ? 2 : 0, rows = rest - foot;
-    int last = (int)m->piece_count - rows;
-    if (m->scroll > last)
-        m->scroll = last > 0 ? last : 0;
-    int used = 0;
-    for (; used < rows && (size_t)(used + m->scroll) < m->piece_count; used++) {
-        if (used == rows - 1 && (size_t)(used + m->scroll + 1) < m->piece_count) {
-            pane_printf(p, 3 + used, 3, STYLE_DIM, ".. %zu more; %s", m->piece_count - (size_t)(used + m->scroll),
-                        m->in_pieces ? "j and k scroll" : "Enter, then j and k");
-            used++;
-            break;
-        }
-        draw_piece(app, p, 3 + used, (size_t)(used + m->scroll));
-    }
-    if (m->in_pieces)
-        pane_cursor(p, 3, 0, false);
-    if (!foot)
-        return;
-    int row = 3 + used;
-    if (foot >= 4)
-        row = draw_strip(app, p, row, t);
-    draw_ledger(app, p, row, t, plan->info);
-}
-
-static void draw_source(struct app *app, struct pane p, const struct planned *plan, size_t tensor)
-{
-    const struct sl_tensor *t = sl_tensor_at(app->opened->ck, tensor);
-    size_t targets[64], count = sl_plan_uses(plan->plan, tensor, targets, 64);
-    char shape[96], place[64], bytes[32];
-    pane_name(p, 0, 0, p.cols, STYLE_HEAD, t->name);
-    pane_printf(p, 1, 0, STYLE_TEXT, "%s %s  %s  of %s", sl_dtype_label(t->dtype), sl_text_shape(t->shape, t->ndim, shape, sizeof shape),
-                sl_text_bytes(t->bytes, bytes, sizeof bytes), piece_place(app, tensor, place, sizeof place));
-    if (!count) {
-        pane_wrap(p, 2, 0, STYLE_WARN, "no target is made of it: it is a copy of another piece, or left out (Tab lists those)");
-        return;
-    }
-    pane_printf(p, 2, 0, STYLE_TEXT, "its elements go to %zu target%s:", count, count == 1 ? "" : "s");
-    for (size_t i = 0; i < count && i < 64 && 3 + (int)i < p.rows; i++) {
-        const struct sl_plan_target *to = sl_plan_target(plan->plan, targets[i]);
-        int col = 3 + pane_name(p, 3 + (int)i, 3, p.cols - 20, STYLE_TEXT, to->name);
-        pane_printf(p, 3 + (int)i, col + 1, STYLE_DIM, "(%s)", to->rule);
-    }
-}
-
-static void draw_left_out(struct app *app, struct pane p, const struct planned *plan, size_t i)
-{
-    const struct sl_left_out *l = &plan->info->left_out[i];
-    char bytes[32], text[512];
-    (void)app;
-    pane_name(p, 0, 0, p.cols, STYLE_HEAD, l->name);
-    pane_printf(p, 1, 0, STYLE_TEXT, "%s  in %s", sl_text_bytes(l->bytes, bytes, sizeof bytes), sl_printable(l->where, text, sizeof text));
-    pane_wrap(p, 2, 0, STYLE_TEXT, sl_printable(l->why, text, sizeof text));
-}
-
-/* ---- the screen -------------------------------------------------------------------------------- */
-
-static void side_note(const struct app *app, enum map_side side, size_t i, char *out, size_t room)
-{
     const struct planned *p = map_plan(app);
-    if (side == MAP_TARGETS)
-        snprintf(out, room, "%s", sl_plan_target(p->plan, i)->rule);
-    else if (side == MAP_SOURCES)
-        piece_place(app, i, out, room);
-    else
-        sl_text_bytes(p->info->left_out[i].bytes, out, room);
+    size_t row = 0;
+    if (!map_selected(app, &row) || m->side == MAP_LEFT_OUT)
+        return NULL;
+    if (m->traced_plan == p->plan && m->traced_side == m->side && m->traced_row == row)
+        return &m->traced;
+    if (m->traced_plan)
+        m->range = (struct range){ 0 };          /* it was of another tensor */
+    traced_free(&m->traced);
+    (m->side == MAP_TARGETS ? trace_target : trace_source)(p->plan, row, &m->range, &m->traced);
+    m->traced_plan = p->plan;
+    m->traced_side = m->side;
+    m->traced_row = row;
+    m->piece = (struct list){ .count = m->traced.count };
+    return &m->traced;
 }
 
-static void draw_list(struct app *app, struct pane p, bool wide)
+/* Traces the selected row again, only in this range. */
+static void set_range(struct app *app, const struct range *range)
+{
+    struct map_state *m = &app->map;
+    m->range = *range;
+    m->traced_plan = NULL;
+    m->in_pieces = map_traced(app) && m->traced.count;
+    if (!m->traced.count)
+        app_say(app, STYLE_WARN, "no piece lies in %s", range->text);
+}
+
+bool in_item(const struct app *app)
+{
+    const enum sl_container c = app->opened->info->container;
+    return c == SL_MEGATRON_TORCH_DIST || c == SL_MEGATRON_ZARR || c == SL_TORCH_DCP;
+}
+
+/* Tensors whose elements lie in a file one behind the other. */
+static bool bytes_of(const struct app *app, size_t row, int32_t *file, uint64_t *offset, uint64_t *bytes)
+{
+    if (app->map.side == MAP_TARGETS) {
+        const struct sl_plan_target *t = sl_plan_target(map_plan(app)->plan, row);
+        *file = t->file;
+        *offset = t->offset;
+        *bytes = t->bytes;
+        return t->ndim <= 8;
+    }
+    const struct sl_tensor *t = sl_tensor_at(app->opened->ck, row);
+    *file = t->file;
+    *offset = t->offset;
+    *bytes = t->bytes;
+    return t->ndim <= 8 && !(t->flags & (SL_TENSOR_DEFLATED | SL_TENSOR_STRIDED | SL_TENSOR_SCALED | SL_TENSOR_NO_DATA)) && !in_item(app);
+}
+
+static void shape_of(const struct app *app, size_t row, const int64_t **shape, uint32_t *ndim)
+{
+    const struct sl_plan_target *target = app->map.side == MAP_TARGETS ? sl_plan_target(map_plan(app)->plan, row) : NULL;
+    const struct sl_tensor *source = target ? NULL : sl_tensor_at(app->opened->ck, row);
+    *shape = target ? target->shape : source->shape;
+    *ndim = target ? target->ndim : source->ndim;
+}
+
+/* The tensor that holds these bytes of the selected one's file, and the range of its elements. */
+static void range_of_bytes(struct app *app, size_t row, const char *text)
 {
     struct map_state *m = &app->map;
     struct list *l = &m->lists[m->side];
-    char note[128];
-    list_show(l, p.rows, wide ? LIST_HALVES : LIST_PAGES);
-    for (int row = 0; row < p.rows && l->top + (size_t)row < l->count; row++) {
-        size_t i = row_at(app, m->side, l->top + (size_t)row);
-        bool here = l->top + (size_t)row == l->selected;
-        side_note(app, m->side, i, note, sizeof note);
-        int width = text_cells(p.canvas, note);
-        width = width > p.cols / 3 ? p.cols / 3 : width;
-        if (here) {
-            pane_glyph(p, row, 0, STYLE_SELECTED, GLYPH_SELECT);
-            if (!m->in_pieces)
-                pane_cursor(p, row, 0, false);
-        }
-        pane_name(p, row, 2, p.cols - width - 4, STYLE_TEXT, side_name(app, m->side, i));   /* the detail repeats it in bold */
-        pane_textw(p, row, p.cols - width, width, STYLE_DIM, note);
-    }
-    if (!l->count)
-        pane_text(p, 0, 2, STYLE_DIM, m->filter[0] ? "nothing matches; Esc ends the search" : "nothing is left out");
-}
-
-static void draw_tabs(struct app *app, struct pane p)
-{
-    int col = 0;
-    for (int s = 0; s < MAP_SIDES; s++) {
-        char text[64];
-        snprintf(text, sizeof text, "%s %zu", side_titles[s], side_count(app, (enum map_side)s));
-        col += pane_text(p, 0, col, s == (int)app->map.side ? STYLE_SELECTED : STYLE_DIM, text) + 2;
-    }
-    if (app->map.filter[0])
-        pane_printf(p, 0, col, STYLE_ACCENT, "/%s %zu", app->map.filter, app->map.lists[app->map.side].count);
-}
-
-static void draw_detail(struct app *app, struct pane p, const struct planned *plan)
-{
-    size_t i;
-    static void (*const details[MAP_SIDES])(struct app *, struct pane, const struct planned *, size_t) = { draw_target, draw_source, draw_left_out };
-    if (selected(app, &i))
-        details[app->map.side](app, p, plan, i);
-}
-
-static void draw_status(struct app *app, struct pane p, const struct planned *plan)
-{
-    char bytes[32];
-    (void)app;
-    int col = pane_printf(p, 0, 0, STYLE_GOOD, "= all %zu targets have a full recipe, nothing is written", plan->info->target_count);
-    pane_printf(p, 0, col, STYLE_TEXT, "  %s, %zu left out", sl_text_bytes(plan->info->write_bytes, bytes, sizeof bytes), plan->info->left_out_count);
-}
-
-static void draw_no_plan(struct app *app, struct pane p)
-{
-    char text[sizeof app->plan_error.where + sizeof app->plan_error.message + 4];
-    if (app->load != LOAD_DONE) {
-        pane_text(p, 1, 1, STYLE_DIM, app->load == LOAD_FAILED ? "nothing is open: press 1 to see why" : "reading headers");
-    } else if (app->plan_state == PLAN_FAILED) {
-        snprintf(text, sizeof text, "%s%s%s", app->plan_error.where, *app->plan_error.where ? ": " : "", app->plan_error.message);
-        int row = 1 + pane_wrap(p, 1, 1, STYLE_BAD, "! there is no plan, and nothing can be converted as it is:");
-        row += pane_wrap(p, row, 1, STYLE_TEXT, text);
-        pane_wrap(p, row + 1, 1, STYLE_DIM, "Screen 5 holds the choices that lead to it; f shows what was found wrong.");
-    } else {
-        pane_text(p, 1, 1, STYLE_DIM, "planning");
-    }
-}
-
-static void draw(struct app *app, struct pane p)
-{
-    const struct planned *plan = map_plan(app);
-    if (!plan) {
-        draw_no_plan(app, p);
+    uint64_t first, last, offset, bytes;
+    int32_t file, wanted;
+    const int64_t *shape;
+    uint32_t ndim;
+    struct range range = { 0 };
+    if (!range_numbers(text + 1, &first, &last)) {
+        app_say(app, STYLE_WARN, "%.60s: bytes of the file are written @1000:2000", text);
         return;
     }
-    bool wide = p.cols >= 120 && p.rows >= 14;
-    if (p.rows > 8)
-        draw_status(app, pane_part(pane_take(&p, 1), 0, 1, 1, p.cols - 2), plan);
-    if (wide) {
-        int left = p.cols * 44 / 100;
-        struct pane list = pane_part(p, 0, 0, p.rows, left), inside = pane_box(list, "");
-        draw_tabs(app, pane_part(list, 0, 2, 1, left - 4));
-        draw_list(app, pane_part(inside, 0, 0, inside.rows, inside.cols), true);
-        draw_detail(app, pane_box(pane_part(p, 0, left, p.rows, p.cols - left), "how it is pieced together"), plan);
+    if (!bytes_of(app, row, &wanted, &offset, &bytes)) {
+        app_say(app, STYLE_WARN, "its elements do not lie one behind the other in its file: give rows, or #elements");
         return;
     }
-    p = pane_part(p, 0, p.cols > 30, p.rows, p.cols - 2 * (p.cols > 30));
-    if (p.rows > 4)
-        draw_tabs(app, pane_take(&p, 1));
-    int rows = p.rows > 10 ? (p.rows > 20 ? p.rows * 2 / 5 : 4) : p.rows;
-    draw_list(app, pane_take(&p, rows), false);
-    if (p.rows > 3) {
-        pane_rule(pane_take(&p, 1), 0);
-        draw_detail(app, p, plan);
+    for (size_t i = 0; i < side_count(app, m->side); i++) {
+        if (!bytes_of(app, i, &file, &offset, &bytes) || file != wanted || first < offset || first >= offset + bytes)
+            continue;
+        shape_of(app, i, &shape, &ndim);
+        uint64_t count = 1;
+        for (uint32_t a = 0; a < ndim; a++)
+            count *= (uint64_t)shape[a];
+        const uint64_t size = bytes / count, end = last < offset + bytes ? last : offset + bytes;
+        range_flat((first - offset) / size, (end - offset + size - 1) / size, shape, ndim, &range);
+        snprintf(range.text, sizeof range.text, "%s", text);
+        if (m->filter[0])
+            map_filter(app, "");
+        l->selected = i;
+        set_range(app, &range);
+        if (last > end)
+            app_say(app, STYLE_DIM, "it ends at byte %llu; what comes behind it in the file is another tensor's", (unsigned long long)end);
+        return;
     }
+    app_say(app, STYLE_WARN, "byte %llu of that file belongs to no tensor: header, padding, or past its end", (unsigned long long)first);
 }
+
+static void range_given(struct app *app, const char *text, bool accepted)
+{
+    struct range range = { 0 };
+    const int64_t *shape;
+    uint32_t ndim;
+    size_t row;
+    char why[200];
+    if (!accepted || !map_selected(app, &row) || app->map.side == MAP_LEFT_OUT)
+        return;
+    shape_of(app, row, &shape, &ndim);
+    if (!*text)
+        set_range(app, &range);
+    else if (*text == '@')
+        range_of_bytes(app, row, text);
+    else if (range_parse(text, shape, ndim, &range, why, sizeof why))
+        set_range(app, &range);
+    else
+        app_say(app, STYLE_WARN, "%s", why);
+}
+
+void act_range(struct app *app)
+{
+    size_t row;
+    if (!map_selected(app, &row) || app->map.side == MAP_LEFT_OUT)
+        app_say(app, STYLE_DIM, map_plan(app) ? "select a target or a source first: Tab" : "there is no plan yet");
+    else
+        prompt_line(app, "rows 0:32, block [0:32,64:128], elements #100:200, bytes of the file @1000:2000", app->map.range.text, NULL, range_given);
+}
+
+/* ---- keys ---------------------------------------------------------------------------------- */
 
 static void move(struct app *app, int rows, int cols, bool page)
 {
     struct map_state *m = &app->map;
-    if (cols) {
-        m->in_pieces = cols > 0 && m->side == MAP_TARGETS && m->lists[MAP_TARGETS].count > 0;
-    } else if (m->in_pieces) {
-        int next = m->scroll + rows * (page ? 8 : 1);
-        m->scroll = next < 0 ? 0 : next > MOST_PIECES ? MOST_PIECES : next;
-    } else {
+    const struct traced *t = map_traced(app);
+    if (cols)
+        m->in_pieces = cols > 0 && t && t->count > 0;
+    else if (m->in_pieces && t)
+        list_move(&m->piece, rows * (page ? 8 : 1));
+    else
         list_move(&m->lists[m->side], rows * (page ? (app->canvas.rows > 30 ? app->canvas.rows - 10 : 6) : 1));
-    }
 }
 
 static void end(struct app *app, bool last)
 {
-    struct list *l = &app->map.lists[app->map.side];
+    struct list *l = app->map.in_pieces ? &app->map.piece : &app->map.lists[app->map.side];
     list_move(l, last ? (ptrdiff_t)l->count : -(ptrdiff_t)l->count);
+}
+
+/* The source that the selected piece comes from, or the target that it becomes. */
+static void follow(struct app *app, const struct traced *t)
+{
+    struct map_state *m = &app->map;
+    const size_t i = m->piece.selected;
+    const enum map_side other = m->side == MAP_TARGETS ? MAP_SOURCES : MAP_TARGETS;
+    const size_t row = i >= t->count ? SIZE_MAX : m->side == MAP_TARGETS ? t->pieces[i].source : t->targets[i];
+    if (row == SIZE_MAX) {
+        app_say(app, STYLE_DIM, "padding comes from nowhere");
+        return;
+    }
+    if (m->filter[0])
+        map_filter(app, "");
+    m->side = other;
+    m->lists[other].selected = row;
+    m->in_pieces = false;
 }
 
 static void enter(struct app *app)
 {
     struct map_state *m = &app->map;
-    size_t i;
-    const struct planned *plan = map_plan(app);
-    if (!plan || !selected(app, &i))
-        return;
-    if (m->side == MAP_TARGETS) {
-        m->in_pieces = !m->in_pieces;
-    } else if (m->side == MAP_SOURCES) {
-        size_t target;
-        if (sl_plan_uses(plan->plan, i, &target, 1)) {
-            snprintf(m->wanted, sizeof m->wanted, "%s", sl_plan_target(plan->plan, target)->name);
-            select_wanted(app);
-        } else {
-            app_say(app, STYLE_DIM, "no target is made of it");
-        }
-    }
+    const struct traced *t = map_traced(app);
+    if (m->side == MAP_LEFT_OUT)
+        app_say(app, STYLE_DIM, "what is left out goes nowhere; its reason stands here");
+    else if (!t || !t->count)
+        app_say(app, STYLE_DIM, "it is made into nothing");
+    else if (m->in_pieces)
+        follow(app, t);
+    else
+        m->in_pieces = true;
 }
 
 static void tab(struct app *app, int step)
@@ -484,6 +348,8 @@ static bool back(struct app *app)
 {
     if (app->map.in_pieces)
         return app->map.in_pieces = false, true;
+    if (app->map.range.text[0])
+        return set_range(app, &(struct range){ 0 }), app->map.in_pieces = false, true;
     if (!app->map.filter[0])
         return false;
     map_filter(app, "");
@@ -501,9 +367,9 @@ static void opened(struct app *app)
     if (app->opened && !map_plan(app) && app->plan_state == PLAN_NONE)
         convert_plan(app);
     if (map_plan(app) && !app->map.lists[MAP_TARGETS].count && !app->map.filter[0])
-        map_filter(app, "");
+        map_ready(app);
     select_wanted(app);
 }
 
-const struct screen_ops map_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .space = enter, .tab = tab, .back = back,
+const struct screen_ops map_ops = { .draw = map_draw, .move = move, .end = end, .enter = enter, .space = enter, .tab = tab, .back = back,
                                     .command = command, .opened = opened };

@@ -71,7 +71,7 @@ void run_forget(struct app *app)
 {
     struct run_state *r = &app->run;
     sl_job_free(r->job);
-    if (app->map.pieces_plan == r->plan.plan)
+    if (app->map.traced_plan == r->plan.plan)
         map_forget(app);
     planned_free(&r->plan);
     opened_drop(r->opened);

@@ -38,6 +38,74 @@ TEST(a_plan_tells_the_blocks_that_make_a_target)
     sl_close(ck);
 }
 
+/* k_proj of layer 0 is [28, 40]: rows 28-41 of the fused matrix of tp 0, then those of tp 1. */
+TEST(a_piece_is_cut_to_a_range_from_both_sides)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, NULL);
+    struct sl_piece_info p[2], whole;
+    assert_int_equal(sl_plan_pieces(plan, target_named(plan, "model.layers.0.self_attn.k_proj.weight"), p, 2), 2);
+    whole = p[0];
+    const int64_t lo[2] = { 10, 4 }, hi[2] = { 20, 8 };
+    assert_true(sl_piece_cut(&p[0], false, lo, hi));
+    box_is(p[0].target_lo, p[0].target_hi, 10, 14, 4, 8);
+    box_is(p[0].source_lo, p[0].source_hi, 38, 42, 4, 8);
+    assert_true(sl_piece_cut(&p[1], false, lo, hi));
+    box_is(p[1].target_lo, p[1].target_hi, 14, 20, 4, 8);
+    box_is(p[1].source_lo, p[1].source_hi, 28, 34, 4, 8);
+    const int64_t from[2] = { 0, 0 }, to[2] = { 30, 40 };        /* q and the first two rows of k */
+    assert_true(sl_piece_cut(&whole, true, from, to));
+    box_is(whole.source_lo, whole.source_hi, 28, 30, 0, 40);
+    box_is(whole.target_lo, whole.target_hi, 0, 2, 0, 40);
+    const int64_t below[2] = { 28, 40 };
+    assert_false(sl_piece_cut(&whole, true, from, below));
+    box_is(whole.source_lo, whole.source_hi, 28, 30, 0, 40);     /* as it was */
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
+/* A piece of an axis of which source and target axes are crosswise. */
+TEST(a_transposed_piece_is_cut_crosswise)
+{
+    struct sl_piece_info p = { .source = 0, .source_ndim = 2, .target_ndim = 2, .source_hi = { 4, 3 }, .target_lo = { 10, 0 }, .target_hi = { 13, 4 },
+                               .target_axis = { 1, 0 } };
+    const int64_t lo[2] = { 11, 0 }, hi[2] = { 13, 1 };
+    assert_true(sl_piece_cut(&p, false, lo, hi));
+    box_is(p.target_lo, p.target_hi, 11, 13, 0, 1);
+    box_is(p.source_lo, p.source_hi, 0, 1, 1, 3);
+}
+
+static size_t source_named(const struct sl_checkpoint *ck, const char *name, int32_t tp)
+{
+    for (size_t i = 0; i < sl_tensor_count(ck); i++) {
+        const struct sl_tensor *t = sl_tensor_at(ck, i);
+        if (!strcmp(t->name, name) && sl_info(ck)->ranks[t->rank].tp == tp)
+            return i;
+    }
+    return SIZE_MAX;
+}
+
+TEST(every_source_tensor_is_read_or_a_replica_or_left_out_with_a_reason)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, NULL);
+    size_t count[SL_SOURCE_USES] = { 0 };
+    const char *why;
+    for (size_t i = 0; i < sl_tensor_count(ck); i++)
+        count[sl_plan_source(plan, i, &why)]++;
+    assert_int_equal(count[SL_SOURCE_READ], 35);                 /* as the proof of this plan says */
+    assert_int_equal(count[SL_SOURCE_REPLICA], 7);               /* 2 norms of 3 layers and the last one, on tp 1 */
+    assert_int_equal(count[SL_SOURCE_LEFT_OUT], 12);             /* three random states of each of 4 ranks */
+    assert_int_equal(count[SL_SOURCE_UNCLAIMED], 0);
+    const char *norm = "decoder.layers.0.input_layernorm.weight";
+    assert_int_equal(sl_plan_source(plan, source_named(ck, norm, 0), &why), SL_SOURCE_READ);
+    assert_int_equal(sl_plan_source(plan, source_named(ck, norm, 1), &why), SL_SOURCE_REPLICA);
+    assert_string_equal(why, "");
+    assert_int_equal(sl_plan_source(plan, SIZE_MAX, &why), SL_SOURCE_UNCLAIMED);
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
 TEST(a_plan_counts_bytes_and_says_what_is_left_out)
 {
     struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
@@ -385,6 +453,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ROW(a_plan_tells_the_blocks_that_make_a_target),
+        ROW(a_piece_is_cut_to_a_range_from_both_sides),
+        ROW(a_transposed_piece_is_cut_crosswise),
+        ROW(every_source_tensor_is_read_or_a_replica_or_left_out_with_a_reason),
         ROW(a_plan_counts_bytes_and_says_what_is_left_out),
         ROW(the_usual_format_follows_from_source_and_name),
         IN_FOLDER(every_fixture_becomes_what_megatron_core_says_hugging_face_must_get),

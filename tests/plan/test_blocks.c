@@ -70,6 +70,24 @@ TEST(columns_are_one_block)
     assert_int_equal(seen.items[0].target_hi[0], 4);
 }
 
+/* [4, 3] to its transposed: the axes run along each other crosswise. */
+TEST(a_transposed_block_says_which_axis_runs_along_which)
+{
+    const int64_t from[] = { 4, 3 }, to[] = { 3, 4 };
+    const struct sl_tensor s = shaped(from, 2), t = shaped(to, 2);
+    const struct sl_copy across = { .ndim = 2, .count = { 3, 4 }, .source_stride = { 1, 3 }, .target_stride = { 4, 1 } };
+    const struct sl_copy along = { .ndim = 2, .count = { 1, 3 }, .source_stride = { 3, 1 }, .target_stride = { 4, 1 } };
+    struct seen seen = { .count = 0 };
+    assert_int_equal(sl_copy_blocks(&across, &s, &t, see, &seen), 0);
+    assert_int_equal(seen.count, 1);
+    assert_int_equal(seen.items[0].target_axis[0], 1);
+    assert_int_equal(seen.items[0].target_axis[1], 0);
+    seen.count = 0;
+    assert_int_equal(sl_copy_blocks(&along, &s, &t, see, &seen), 0);
+    assert_int_equal(seen.items[0].target_axis[0], -1);      /* one row: it runs along nothing */
+    assert_int_equal(seen.items[0].target_axis[1], 1);
+}
+
 /* A run of 7 elements from the middle of a row of 5 to another middle. */
 TEST(a_run_across_rows_falls_apart_at_their_ends)
 {
@@ -267,6 +285,7 @@ int main(void)
         ROW(rows_that_stay_together_are_one_block),
         ROW(rows_that_lie_apart_are_a_block_each),
         ROW(columns_are_one_block),
+        ROW(a_transposed_block_says_which_axis_runs_along_which),
         ROW(a_run_across_rows_falls_apart_at_their_ends),
         ROW(padding_has_a_target_block_alone),
         ROW(the_listing_stops_when_it_is_told_to),

@@ -111,6 +111,15 @@ static const struct { const char *name, *path, *keys; int cols, rows; bool utf8;
     { "map-sources-80x24", LLAMA, "4<Tab>jjj", 80, 24, false },
     { "map-left-out-80x24", LLAMA, "4<Tab><Tab>", 80, 24, false },
     { "map-of-tensor-80x24", LLAMA, "2/linear_fc2<Enter>m", 80, 24, false },
+    { "map-pieces-80x24", LLAMA, "4j<Enter>j", 80, 24, false },
+    { "map-pieces-40x10", LLAMA, "4j<Enter>j", 40, 10, false },
+    { "map-range-80x24", LLAMA, "4jjr10:20,4:8<Enter>", 80, 24, false },
+    { "map-elements-140x40", LLAMA, "4jjr#15:1000<Enter>", 140, 40, false },
+    { "map-bytes-80x24", LLAMA, "4r@30000:40000<Enter>", 80, 24, false },
+    { "map-source-range-80x24", LLAMA, "4<Tab>jjjr20:50<Enter>j", 80, 24, false },
+    { "map-source-padding-80x24", LLAMA, "4<Tab>/word_emb<Enter>j", 80, 24, false },
+    { "map-copies-80x24", LLAMA, "4<Tab>/copy<Enter>", 80, 24, false },
+    { "map-no-range-80x24", LLAMA, "4r100:200<Enter>", 80, 24, false },
     { "convert-80x24", LLAMA, "5", 80, 24, false },
     { "convert-140x40", LLAMA, "5", 140, 40, false },
     { "convert-40x10", LLAMA, "5", 40, 10, false },
@@ -283,7 +292,7 @@ static void the_end_may_come_while_anything_runs(void **state)
     static const char *const keys[] = {
         "b", "bbb", "2j3", "2/qkv<Enter><Enter>", "2/qkv<Enter><Enter>c", "2/qkv<Enter><Enter>v<Tab>xc]]", "4", "45<Right><Right>4", "5k<Right><Right><Right>j<Right>R",
         "8<Enter>tests/fixtures/llama_tp4_pp2<Enter>", "8<Enter>tests/fixtures/llama_tp4_pp2<Enter><Tab>R", "8<Enter>tests/fixtures/none<Enter>8<Enter>" MOE "<Enter>",
-        "D", "DR", "R", "RRR2345", "DD", "yw", "2z3v1b5",
+        "8oa<Enter>tests/fixtures/llama_tp4_pp2<Enter><wait>ao", "D", "DR", "R", "RRR2345", "DD", "yw", "2z3v1b5",
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         for (int settled = 0; settled < 2; settled++) {
