@@ -347,6 +347,30 @@ static int take_stated(struct sl_detector *d)
     return sl_evidence_add(d->m, "--model", "family=%s", f->name) ? sl_fail_memory(d->err, 0) : tell_signs(d, f);
 }
 
+static const char *possible_families(const struct sl_detector *d, bool option, bool whatever_config_says);
+
+/* Config.json names a family whose tensors these are not: it is of another model, or was edited. */
+static int config_contradicts(struct sl_detector *d)
+{
+    const struct sl_family *named = NULL;
+    const char *text = d->c->hf_config ? possible_families(d, false, true) : "";
+    for (size_t i = 0; i < d->families->count && d->c->hf_config; i++)
+        if (config_names(d, d->c->hf_config, &d->families->items[i])) {
+            named = &d->families->items[i];
+            break;
+        }
+    if (!named)
+        return SL_OK;
+    const char *need = broken_need(d, named);
+    const char *others = *text ? sl_arena_printf(&d->m->arena, "; they are those of %s (--model %s)", text, possible_families(d, true, true)) : "";
+    d->m->unsupported = sl_arena_printf(&d->m->arena, "config.json names %s, which needs %s, and the tensors are not so%s", named->title,
+                                        need ? need : "something else", others ? others : "");
+    if (!others || !d->m->unsupported)
+        return sl_fail_memory(d->err, 0);
+    sl_problem_add(&d->m->problems, "config-contradiction", "config.json", NULL, "%s", d->m->unsupported);
+    return SL_OK;
+}
+
 static int no_family(struct sl_detector *d)
 {
     const struct sl_facts *facts = sl_facts();
@@ -360,7 +384,11 @@ static int no_family(struct sl_detector *d)
     if (i < facts->look_count)
         says = facts->looks[i].says;
     m->confidence = SL_GUESS;
-    m->unsupported = d->row ? sl_arena_printf(&m->arena, "%s is of the family %s, which is not described in this version",
+    const int code = d->row ? SL_OK : config_contradicts(d);
+    if (code)
+        return code;
+    if (!m->unsupported)
+        m->unsupported = d->row ? sl_arena_printf(&m->arena, "%s is of the family %s, which is not described in this version",
                                               d->row->name, d->row->family)
         : type && !any_family_named(d, d->c->hf_config)
             ? sl_arena_printf(&m->arena, "config.json says model_type %s, which is not described in this version",
@@ -377,11 +405,12 @@ static int no_family(struct sl_detector *d)
     return SL_OK;
 }
 
-struct ballot { const struct sl_family *best; int weight, strongest, next; };
+/* next: weight of the second. */
+struct ballot { const struct sl_family *best, *second; int weight, strongest, next; };
 
 static struct ballot count_votes(const struct sl_detector *d)
 {
-    struct ballot b = {NULL, 0, 0, -1000};
+    struct ballot b = {NULL, NULL, 0, 0, -1000};
     for (size_t i = 0; i < d->families->count; i++) {
         const struct sl_family *f = &d->families->items[i];
         if (!sl_flags_hold(d, f->needs) || config_excludes(d, f))
@@ -390,20 +419,22 @@ static struct ballot count_votes(const struct sl_detector *d)
         const int weight = weigh(d, f, &strongest);
         if (!b.best || weight > b.weight) {
             b.next = b.best ? b.weight : b.next;
+            b.second = b.best;
             b.best = f, b.weight = weight, b.strongest = strongest;
-        } else if (weight > b.next)
-            b.next = weight;
+        } else if (weight > b.next) {
+            b.next = weight, b.second = f;
+        }
     }
     return b;
 }
 
 /* "Llama, MiniCPM": the families that the tensors allow; by option their words for --model, "llama, minicpm". */
-static const char *possible_families(const struct sl_detector *d, bool option)
+static const char *possible_families(const struct sl_detector *d, bool option, bool whatever_config_says)
 {
     struct sl_buf text = {.failed = false};
     for (size_t i = 0; i < d->families->count; i++) {
         const struct sl_family *f = &d->families->items[i];
-        if (sl_flags_hold(d, f->needs) && !config_excludes(d, f))
+        if (sl_flags_hold(d, f->needs) && (whatever_config_says || !config_excludes(d, f)))
             sl_buf_printf(&text, "%s%s", text.len ? ", " : "", option ? f->name : f->title);
     }
     const char *kept = text.len ? sl_arena_strn(&d->m->arena, text.data, text.len) : "";
@@ -411,21 +442,45 @@ static const char *possible_families(const struct sl_detector *d, bool option)
     return kept ? kept : "";
 }
 
+/* What speaks most for a family. */
+static const char *best_sign(const struct sl_detector *d, const struct sl_family *f)
+{
+    const struct sl_detect_rule *best = NULL;
+    for (size_t i = 0; i < f->detect_count; i++)
+        if (f->detect[i].weight > (best ? best->weight : 0) && sign_holds(d, &f->detect[i]))
+            best = &f->detect[i];
+    return best ? best->says : shape_weight(d, f) > 0 ? sl_said_from(d, SL_BY_DATABASE) : "nothing speaks for it";
+}
+
+/* How sure the choice is, and what it was chosen from. */
+static int tell_choice(struct sl_detector *d, const struct ballot *b)
+{
+    struct sl_model *m = d->m;
+    const bool ahead = b->weight >= b->next + LEAD;
+    m->confidence = ahead && b->strongest >= CERTAIN ? SL_CERTAIN : ahead && (b->weight >= LIKELY || !b->second) ? SL_LIKELY : SL_GUESS;
+    int code = tell_signs(d, b->best);
+    if (!code && !b->second && b->weight < LIKELY)
+        code = sl_evidence_add(m, "no other family that is known here has such tensors", "family=%s", b->best->name);
+    if (!code && b->second && m->confidence != SL_CERTAIN)
+        code = sl_evidence_add(m, best_sign(d, b->second), "next family=%s", b->second->name);
+    if (code)
+        return sl_fail_memory(d->err, 0);
+    if (m->confidence == SL_GUESS)
+        sl_problem_add(&m->problems, "family-ambiguous", "", NULL,
+                       "the tensors are the same for several families (%s), and nothing tells which it is; %s is assumed:"
+                       " state --model with one of %s, or with a published model (shardlens models)", possible_families(d, false, false),
+                       m->family->title, possible_families(d, true, false));
+    return SL_OK;
+}
+
 int sl_family_choose(struct sl_detector *d)
 {
     struct sl_model *m = d->m;
     if (d->stated)
         return take_stated(d);
-    const struct ballot b = d->row ? (struct ballot){NULL, 0, 0, 0} : count_votes(d);
+    const struct ballot b = d->row ? (struct ballot){NULL, NULL, 0, 0, 0} : count_votes(d);
     if (!b.best || b.weight < 0)                 /* none, or more speaks against the best than for it */
         return no_family(d);
-    const bool ahead = b.weight >= b.next + LEAD;
     m->family = b.best;
-    m->confidence = ahead && b.strongest >= CERTAIN ? SL_CERTAIN : ahead && b.weight >= LIKELY ? SL_LIKELY : SL_GUESS;
-    if (m->confidence == SL_GUESS)
-        sl_problem_add(&m->problems, "family-ambiguous", "", NULL,
-                       "the tensors are the same for several families (%s), and nothing tells which it is; %s is assumed:"
-                       " state --model with one of %s, or with a published model (shardlens models)", possible_families(d, false),
-                       m->family->title, possible_families(d, true));
-    return tell_signs(d, b.best);
+    return tell_choice(d, &b);
 }

@@ -647,6 +647,28 @@ static int compare_sizes(struct sl_detector *d)
     return code || !sl_has_flag(d, "mla") ? code : compare_size(d, "num_attention_heads");
 }
 
+/* Args of parts that are not there. Config.json may speak of experts that no layer of the model has. */
+static void compare_parts(struct sl_detector *d)
+{
+    static const struct { const char *arg, *flag, *unless, *what; } parts[] = {
+        {"multi_latent_attention", "mla", NULL, "latent attention"}, {"qk_layernorm", "qk_norm", "mla", "norms on q and k"}};
+    int64_t experts = 0;
+    bool said = false;
+    for (int32_t pp = 0; pp < d->seen.pp; pp++)
+        if (!d->seen.stage_read[pp])
+            return;
+    if (!d->c->args || !sl_has_flag(d, "attention"))
+        return;
+    if (sl_said_int(d, "num_experts", SL_BY_ARGS, &experts) && experts > 0 && !sl_has_flag(d, "moe"))
+        sl_problem_add(&d->m->problems, "config-contradiction", "args", NULL, "args say num_experts is %lld, the tensors have no experts",
+                       (long long)experts);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (sl_value_bool(sl_said(d, parts[i].arg, SL_BY_ARGS), &said) && said && !sl_has_flag(d, parts[i].flag)
+            && !(parts[i].unless && sl_has_flag(d, parts[i].unless)))
+            sl_problem_add(&d->m->problems, "config-contradiction", "args", NULL, "args say %s, the tensors have no %s", parts[i].arg,
+                           parts[i].what);
+}
+
 /* Biases and the gate: args that say otherwise are of another model, or were edited. */
 static void compare_flags(struct sl_detector *d)
 {
@@ -720,6 +742,7 @@ int sl_shape_solve(struct sl_detector *d)
     if (code)
         return code;
     compare_flags(d);
+    compare_parts(d);
     code = sl_rows_match(d);
     code = code ? code : ask_database(d);
     code = code ? code : ask_database_topk(d);
