@@ -131,7 +131,10 @@ static bool is_unsafe(uint32_t c)
         || c == 0x061c || c == 0x200e || c == 0x200f    /* marks of direction      */
         || (c >= 0x202a && c <= 0x202e)                 /* bidi embeddings         */
         || (c >= 0x2066 && c <= 0x2069)                 /* bidi isolates           */
-        || c == 0x2028 || c == 0x2029;                  /* line, paragraph         */
+        || c == 0x2028 || c == 0x2029                   /* line, paragraph         */
+        || (c >= 0x200b && c <= 0x200d) || (c >= 0x2060 && c <= 0x2064)
+        || c == 0x00ad || c == 0xfeff                   /* no width: two names would look the same */
+        || (c >= 0xe0000 && c <= 0xe0fff);              /* tags                    */
 }
 
 /* Takes one character off s; writes its printable form (at most 12 bytes) to

@@ -13,7 +13,7 @@ int command_tui(const struct values *v)
     struct sl_error err = { 0 };
     open_options(v, &open);
     struct sl_tui_options o = { .path = v->arg_count ? v->args[0] : ".", .open = &open, .ascii = v->given[OPT_ASCII],
-                                .mono = v->given[OPT_MONO], .theme = v->text[OPT_THEME], .plain = v->given[OPT_PLAIN],
+                                .mono = v->given[OPT_MONO], .theme = v->text[OPT_THEME], .plain = v->given[OPT_PLAIN], .slow_line = v->given[OPT_SLOW_LINE],
                                 .script = v->text[OPT_SCRIPT], .size = v->text[OPT_SCREEN], .dump = v->text[OPT_DUMP] };
     if (!o.script && (o.size || o.dump)) {
         sl_fail(&err, SL_USAGE, "", "--%s: works with --script only", o.size ? "size" : "dump");

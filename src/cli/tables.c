@@ -45,6 +45,7 @@ const struct option_row option_rows[] = {
     { OPT_MONO, "mono", 0, KIND_FLAG, NULL, 0, 0, IN_TUI, "no colours, as with NO_COLOR" },
     { OPT_THEME, "theme", 0, KIND_CHOICE, "dark|light|contrast|safe", 0, 0, IN_TUI, "colours for a dark or a light terminal, strong ones, or blue and yellow (default dark)" },
     { OPT_PLAIN, "plain", 0, KIND_FLAG, NULL, 0, 0, IN_TUI, "lines instead of a screen, for screen readers: keys on standard input, a line each" },
+    { OPT_SLOW_LINE, "slow-line", 'q', KIND_FLAG, NULL, 0, 0, IN_TUI, "at most two redraws a second, for slow lines" },
     { OPT_SCRIPT, "script", 0, KIND_TEXT, "FILE", 0, 0, IN_TUI, "press the keys in FILE without a terminal and print the last screen (docs/keys.md)" },
     { OPT_SCREEN, "size", 0, KIND_TEXT, "COLSxROWS", 0, 0, IN_TUI, "the size of that screen (default 80x24)" },
     { OPT_DUMP, "dump", 0, KIND_TEXT, "FILE", 0, 0, IN_TUI, "write that screen to a new file" },

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 const struct screen_ops *const screen_ops[SCREEN_COUNT] = {
@@ -152,6 +153,16 @@ void act_page_up(struct app *app) { move(app, -1, 0, true); }
 void act_page_down(struct app *app) { move(app, 1, 0, true); }
 void act_first(struct app *app) { screen_ops[app->screen]->end(app, false); }
 void act_last(struct app *app) { screen_ops[app->screen]->end(app, true); }
+
+/* Row by row, so that every screen has it: the rows that a body has at most, halved. */
+static void half(struct app *app, int step)
+{
+    const int rows = app->canvas.rows > 12 ? (app->canvas.rows - 8) / 2 : 2;
+    for (int i = 0; i < rows; i++)
+        move(app, step, 0, false);
+}
+void act_half_up(struct app *app) { half(app, -1); }
+void act_half_down(struct app *app) { half(app, 1); }
 
 static void nothing(struct app *app, int key)
 {
@@ -313,6 +324,37 @@ void act_save(struct app *app)
 
 /* ---- keys ----------------------------------------------------------------------------- */
 
+static void press_row(struct app *app, const struct key_row *row)
+{
+    if (row->where & 1u << app->screen)
+        row->act(app);
+    else
+        app_say(app, STYLE_DIM, "%s", row->elsewhere);
+}
+
+/* A screen or an action whose name begins with the text; a single character is the key itself. */
+static void command_done(struct app *app, const char *text, bool accepted)
+{
+    const size_t len = strlen(text);
+    const struct key_row *found = len == 1 ? key_find((unsigned char)text[0], app->screen) : NULL;
+    if (!accepted || !len)
+        return;
+    for (int s = 0; s < SCREEN_COUNT && !found; s++)
+        if (strncasecmp(screen_rows[s].title, text, len) == 0) {
+            app_go(app, (enum screen_id)s);
+            return;
+        }
+    for (size_t i = 0; i < key_row_count && len > 1; i++)
+        if (strncasecmp(key_rows[i].word, text, len) == 0 && (!found || (key_rows[i].where & ~found->where & 1u << app->screen)))
+            found = &key_rows[i];            /* one that works here, or else one that says where */
+    if (found)
+        press_row(app, found);
+    else
+        app_say(app, STYLE_WARN, "no screen and no key is called \"%.40s\"; ? lists them", text);
+}
+
+void act_command(struct app *app) { prompt_line(app, ":", "", NULL, command_done); }
+
 void app_key(struct app *app, int key)
 {
     char name[8];
@@ -328,8 +370,6 @@ void app_key(struct app *app, int key)
     const struct key_row *row = key_find(key, app->screen);
     if (!row)
         app_say(app, STYLE_DIM, "%s does nothing here; ? lists the keys", key_label(key, name, sizeof name));
-    else if (row->where & 1u << app->screen)
-        row->act(app);
     else
-        app_say(app, STYLE_DIM, "%s", row->elsewhere);
+        press_row(app, row);
 }

@@ -301,6 +301,8 @@ enum style severity_style(enum sl_severity severity);
 char severity_sign(enum sl_severity severity);
 int draw_card(struct app *app, struct pane p, const struct sl_problem *problem, int scroll);
 void card_text(const struct sl_problem *problem, struct sl_buf *out);
+/* "tp1 pp2" of the rank that a finding is about, "" where it is about none. */
+const char *finding_rank(const struct app *app, const struct sl_problem *p, char *out, size_t room);
 void draw_verdict(struct app *app, struct pane p);
 const char *headers_read(const struct app *app, char *out, size_t room);
 const char *values_read(const struct app *app, char *out, size_t room);
@@ -336,6 +338,7 @@ void act_screen_4(struct app *app); void act_screen_5(struct app *app); void act
 void act_screen_7(struct app *app); void act_screen_8(struct app *app); void act_help(struct app *app);
 void act_up(struct app *app); void act_down(struct app *app); void act_left(struct app *app); void act_right(struct app *app);
 void act_page_up(struct app *app); void act_page_down(struct app *app); void act_first(struct app *app); void act_last(struct app *app);
+void act_half_up(struct app *app); void act_half_down(struct app *app); void act_command(struct app *app);
 void act_enter(struct app *app); void act_space(struct app *app); void act_tab(struct app *app); void act_back_tab(struct app *app);
 void act_back(struct app *app); void act_quit(struct app *app); void act_copy(struct app *app); void act_save(struct app *app);
 void act_redraw(struct app *app); void act_suspend(struct app *app); void act_interrupt(struct app *app);

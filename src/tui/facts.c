@@ -167,12 +167,27 @@ static void tensors(const struct app *app, struct fact *f)
     add(&t, "%zu in %zu pieces", i->tensors, sl_tensor_count(app->opened->ck));
 }
 
+/* Weights that are stored several times over tp, ep or as ties must be equal. */
+static void copies(const struct app *app, struct fact *f)
+{
+    const struct sl_check_result *c = app->checked;
+    struct text t = TEXT(f);
+    if (!c || !app->check_deep)
+        add(&t, "not compared: D reads them");
+    else if (c->replicas_different)
+        add(&t, "%llu of %llu differ", (unsigned long long)c->replicas_different, (unsigned long long)c->replicas_compared);
+    else
+        add(&t, "%llu compared, all equal", (unsigned long long)c->replicas_compared);
+}
+static bool has_no_copies(const struct app *app) { return app->opened->info->rank_count < 2; }
+
 static bool is_dense(const struct app *app) { return app->opened->info->moe == NULL; }
 
 /* `skip` leaves a fact out where it has nothing to say. */
 static const struct { const char *label; bool files; void (*make)(const struct app *, struct fact *); bool (*skip)(const struct app *); } rows[] = {
     { "model", false, family, NULL },     { "layers", false, layers, NULL }, { "heads", false, heads, NULL },
     { "experts", false, experts, is_dense },   { "vocab", false, vocabulary, NULL },
+    { "copies", false, copies, has_no_copies },
     { "format", true, format, NULL },     { "layout", true, layout, NULL },  { "size", true, size, NULL },
     { "step", true, step, NULL },         { "tensors", true, tensors, NULL },
 };

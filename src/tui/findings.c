@@ -173,6 +173,15 @@ const char *values_read(const struct app *app, char *out, size_t room)
     return out;
 }
 
+/* "31/32", headers or, once they were read, values; "o 4/4" says headers only. */
+static const char *short_read(const struct app *app, char *out, size_t room)
+{
+    const struct sl_checkpoint_info *info = app->opened->info;
+    const size_t all = info->rank_count ? info->rank_count : info->file_count;
+    snprintf(out, room, "%c %zu/%zu", values_checked(app) ? '=' : 'o', info->rank_count ? ranks_readable(app) : all, all);
+    return out;
+}
+
 struct verdict { char sign; const char *word; };
 
 static struct verdict verdict_of(const struct app *app)
@@ -225,7 +234,7 @@ void draw_verdict(struct app *app, struct pane p)
         col = add_part(p, col, STYLE_TEXT, p.cols < 60 ? "0 faults" : "no faults, no warnings");
     if (p.cols >= 44)
         col = add_part(p, col, STYLE_TEXT, headers_read(app, text, sizeof text));
-    col = add_part(p, col, STYLE_TEXT, values_read(app, text, sizeof text));
+    col = p.cols < 44 ? add_part(p, col, STYLE_TEXT, short_read(app, text, sizeof text)) : add_part(p, col, STYLE_TEXT, values_read(app, text, sizeof text));
     if (finding_count(app) && p.cols - col > 8)
         pane_right(p, 0, p.cols - 1, STYLE_KEY, "f next");
 }
@@ -297,6 +306,15 @@ void finding_select(struct app *app)
             app->overview.rank = r;
             return;
         }
+}
+
+const char *finding_rank(const struct app *app, const struct sl_problem *p, char *out, size_t room)
+{
+    out[0] = '\0';
+    for (size_t r = 0; r < app->opened->info->rank_count && !*out; r++)
+        if (about_rank(app, p, r))
+            rank_name(app, (int32_t)r, out, room);
+    return out;
 }
 
 static void step_finding(struct app *app, int step)

@@ -169,9 +169,10 @@ static void draw_quantiles(struct app *app, struct pane p)
     double most = fmax(fabs(f->stats.min), fabs(f->stats.max));
     for (int i = 0; i < SL_QUANTILES; i++) {
         pane_printf(p, 1 + i, 0, STYLE_TEXT, "p%s", labels[i]);
-        number(f->quantile[i], text, sizeof text);
+        const double value = fmin(f->quantile[i], most);       /* the middle of a narrow bin may lie past the largest */
+        number(value, text, sizeof text);
         pane_right(p, 1 + i, 16, STYLE_TEXT, text);
-        pane_bar(p, 1 + i, 18, p.cols - 18 > 40 ? 40 : p.cols - 18, STYLE_ACCENT, most > 0 ? f->quantile[i] / most : 0);
+        pane_bar(p, 1 + i, 18, p.cols - 18 > 40 ? 40 : p.cols - 18, STYLE_ACCENT, most > 0 ? value / most : 0);
     }
     number(most, text, sizeof text);
     pane_text(p, 1 + SL_QUANTILES, 0, STYLE_TEXT, "largest");

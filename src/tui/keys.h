@@ -10,9 +10,9 @@ struct sl_buf;
 
 /* Keys that are no characters. A key is a code point or one of these. */
 enum key {
-    K_NONE = 0, CTRL_C = 3, K_TAB = 9, CTRL_L = 12, K_ENTER = 13, CTRL_U = 21, CTRL_W = 23, CTRL_Z = 26, K_ESC = 27,
+    K_NONE = 0, CTRL_B = 2, CTRL_C = 3, CTRL_D = 4, CTRL_F = 6, K_TAB = 9, CTRL_L = 12, K_ENTER = 13, CTRL_U = 21, CTRL_W = 23, CTRL_Z = 26, K_ESC = 27,
     K_SPECIAL = 0x110000, K_UP, K_DOWN, K_LEFT, K_RIGHT, K_PAGE_UP, K_PAGE_DOWN,
-    K_HOME, K_END, K_BACK_TAB, K_BACKSPACE, K_DELETE, K_CLICK, K_SPECIAL_END
+    K_HOME, K_END, K_BACK_TAB, K_BACKSPACE, K_DELETE, K_CLICK, K_WHEEL_UP, K_WHEEL_DOWN, K_SPECIAL_END
 };
 
 enum screen_id {
@@ -49,8 +49,8 @@ const struct key_row *key_find(int key, enum screen_id screen);
 const char *key_label(int key, char *out, size_t room);
 
 /* Scripts: characters are keys; <Enter> <Esc> <Tab> <BackTab> <Space> <Up>
- * <Down> <Left> <Right> <PgUp> <PgDn> <Home> <End> <BS> <C-c> <C-l> <C-u>
- * <C-w> <C-z> <lt>; <40x10> resizes to 40 columns and 10 rows; <wait> lets
+ * <Down> <Left> <Right> <PgUp> <PgDn> <Home> <End> <BS> <C-b> <C-c> <C-d>
+ * <C-f> <C-l> <C-u> <C-w> <C-z> <lt>; <40x10> resizes to 40 columns and 10 rows; <wait> lets
  * all work finish, a running conversion included; after <hurry>, until the
  * next <wait>, keys are pressed without waiting for the work of those before. Line ends count for
  * nothing. Returns the next of them and moves *at. */

@@ -165,22 +165,29 @@ static size_t count_findings(const struct app *app) { return finding_count(app);
 static size_t count_evidence(const struct app *app) { return app->opened->info->evidence_count; }
 static size_t count_config(const struct app *app) { return app->opened->info->config_count; }
 static const struct { const char *title, *tiny; void (*draw)(struct app *, struct pane, int); size_t (*count)(const struct app *); } panels[] = {
-    [PANEL_FINDING] = { "findings", "find", panel_finding, count_findings },
-    [PANEL_EVIDENCE] = { "evidence", "evid", draw_evidence, count_evidence },
-    [PANEL_CONFIG] = { "settings", "set", draw_config, count_config },
-    [PANEL_LAYERS] = { "layers", "lay", layers_draw, layers_lines },
-    [PANEL_EXPERTS] = { "experts", "exp", experts_draw, experts_lines },
+    [PANEL_FINDING] = { "findings", "findings", panel_finding, count_findings },
+    [PANEL_EVIDENCE] = { "evidence", "evid.", draw_evidence, count_evidence },
+    [PANEL_CONFIG] = { "settings", "set.", draw_config, count_config },
+    [PANEL_LAYERS] = { "layers", "layers", layers_draw, layers_lines },
+    [PANEL_EXPERTS] = { "experts", "exp.", experts_draw, experts_lines },
 };
+
+/* How many findings there are is news; how many settings, none. */
+static int panel_name(const struct app *app, int panel, bool tiny, char *out, size_t room)
+{
+    const char *title = tiny ? panels[panel].tiny : panels[panel].title;
+    return panel == PANEL_FINDING ? snprintf(out, room, "%s %zu", title, finding_count(app)) : snprintf(out, room, "%s", title);
+}
 
 static int draw_panel_head(struct app *app, struct pane p)
 {
     char text[64];
     int width = -2, col = 0;
     for (int i = 0; i < PANEL_COUNT; i++)
-        width += snprintf(text, sizeof text, "%s %zu", panels[i].title, panels[i].count(app)) + 2;
+        width += panel_name(app, i, false, text, sizeof text) + 2;
     bool tiny = width > p.cols;
     for (int i = 0; i < PANEL_COUNT; i++) {
-        snprintf(text, sizeof text, "%s %zu", tiny ? panels[i].tiny : panels[i].title, panels[i].count(app));
+        panel_name(app, i, tiny, text, sizeof text);
         col += pane_text(p, 0, col, i == (int)app->overview.panel ? STYLE_SELECTED : STYLE_DIM, text) + (tiny ? 1 : 2);
     }
     return 1;
@@ -288,8 +295,11 @@ static void draw_small(struct app *app, struct pane p)
         return;
     }
     if (problem) {
-        int col = pane_printf(p, row, 0, severity_style(problem->severity), "%c %s ", severity_sign(problem->severity), problem->code);
-        pane_name(p, row++, col, p.cols - col, STYLE_TEXT, problem->where);
+        char place[48];
+        const char *rank = finding_rank(app, problem, place, sizeof place);      /* coordinates need less room than a path */
+        const bool first = *rank && (p.rows < 3 || p.cols < 30);
+        int col = pane_printf(p, row, 0, severity_style(problem->severity), "%c %s ", severity_sign(problem->severity), first ? rank : problem->code);
+        pane_name(p, row++, col, p.cols - col, STYLE_TEXT, first ? problem->code : *rank ? rank : problem->where);
         if (p.rows > 4)
             pane_textw(p, row++, 2, p.cols - 2, STYLE_TEXT, problem->message);
     }

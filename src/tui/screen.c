@@ -376,7 +376,7 @@ int screen_key(struct screen *s)
             if (ch == KEY_MOUSE && getmouse(&mouse) == OK) {
                 s->mouse_row = mouse.y;
                 s->mouse_col = mouse.x;
-                return mouse.bstate & BUTTON4_PRESSED ? K_UP : mouse.bstate & BUTTON5_PRESSED ? K_DOWN : K_CLICK;
+                return mouse.bstate & BUTTON4_PRESSED ? K_WHEEL_UP : mouse.bstate & BUTTON5_PRESSED ? K_WHEEL_DOWN : K_CLICK;
             }
             for (size_t i = 0; i < sizeof special / sizeof special[0]; i++)
                 if ((int)ch == special[i].curses)

@@ -16,15 +16,19 @@
 #include <unistd.h>
 
 #define MILLISECONDS_PER_TICK 200     /* while something is under way */
+#define REDRAW_MS 100                 /* finished work is shown at most that often; a key is answered at once */
+#define REDRAW_MS_SLOW_LINE 500
+#define WHEEL_ROWS 3
 #define PLAIN_COLS 59                 /* narrow: what stands side by side on wide screens comes below each other */
 #define PLAIN_ROWS 40
 #define SCRIPT_LIMIT UINT64_C(1000000)
 
 /* ---- at a terminal ------------------------------------------------------------------ */
 
-static void take_signals(struct app *app, struct screen *s)
+static bool take_signals(struct app *app, struct screen *s)
 {
-    for (int number; (number = screen_signal()) != 0;) {
+    bool any = false;
+    for (int number; (number = screen_signal()) != 0; any = true) {
         if (number == SIGWINCH)
             screen_resize(s);
         else if (number == SIGCONT)
@@ -34,6 +38,7 @@ static void take_signals(struct app *app, struct screen *s)
         else
             app_signal(app, number);
     }
+    return any;
 }
 
 static void show(struct app *app, struct screen *s)
@@ -60,7 +65,10 @@ static void pressed(struct app *app, struct screen *s, int key)
 {
     int row, col;
     screen_mouse(s, &row, &col);
-    if (key != K_CLICK)
+    if (key == K_WHEEL_UP || key == K_WHEEL_DOWN)
+        for (int i = 0; i < WHEEL_ROWS; i++)
+            app_key(app, key == K_WHEEL_UP ? K_UP : K_DOWN);
+    else if (key != K_CLICK)
         app_key(app, key);
     else if (row == app->canvas.rows - 1 && !app->prompt.kind)
         frame_click(app, col);
@@ -68,22 +76,38 @@ static void pressed(struct app *app, struct screen *s, int key)
         app_key(app, K_ENTER);
 }
 
+/* Takes what came; true if somebody waits to see it. */
+static bool take(struct app *app, struct screen *s, bool here)
+{
+    bool asked = take_signals(app, s);
+    if (!here && !app->quit)
+        app_signal(app, SIGHUP);
+    for (int key; !app->quit && (key = screen_key(s)) != K_NONE; asked = true)
+        pressed(app, s, key);
+    app_update(app);
+    if (app->suspend && !app->quit)
+        screen_suspend(s);
+    asked |= app->suspend;
+    app->suspend = false;
+    return asked;
+}
+
 static void loop(struct app *app, struct screen *s)
 {
+    const int least = app->options->slow_line ? REDRAW_MS_SLOW_LINE : REDRAW_MS;
+    const int tick = least > MILLISECONDS_PER_TICK ? least : MILLISECONDS_PER_TICK;
+    bool stale = false;                  /* something changed, and the screen was drawn just now */
+    uint64_t shown = sl_now_ns();
     show(app, s);
     while (!app->quit) {
-        bool here = screen_wait(s, jobs_fd(app->jobs), app_busy(app) ? MILLISECONDS_PER_TICK : -1);
-        take_signals(app, s);
-        if (!here && !app->quit)
-            app_signal(app, SIGHUP);
-        for (int key; !app->quit && (key = screen_key(s)) != K_NONE;)
-            pressed(app, s, key);
-        app_update(app);
-        if (app->suspend && !app->quit)
-            screen_suspend(s);
-        app->suspend = false;
-        if (!app->quit)
-            show(app, s);
+        const int age = (int)((sl_now_ns() - shown) / 1000000);
+        const bool here = stale ? screen_wait(s, -1, age < least ? least - age : 0) : screen_wait(s, jobs_fd(app->jobs), app_busy(app) ? tick : -1);
+        const bool asked = take(app, s, here);
+        stale = !asked && sl_now_ns() - shown < (uint64_t)least * 1000000;
+        if (app->quit || stale)
+            continue;
+        show(app, s);
+        shown = sl_now_ns();
     }
 }
 

@@ -22,6 +22,7 @@ struct sl_tui_options {
     bool mono;                            /* no colours; NO_COLOR does the same */
     const char *theme;                    /* "dark", "light", "contrast", "safe"; NULL: dark */
     bool plain;                           /* lines instead of a screen; keys as of a script, a line each */
+    bool slow_line;                       /* at most two redraws a second; keys are answered at once all the same */
     bool frozen;                          /* clock and free space stand still: for tests and pictures */
     const char *script;                   /* file with keys; NULL: a person at a terminal */
     const char *size;                     /* "80x24", columns x rows, with a script; NULL: that */

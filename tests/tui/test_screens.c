@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "tui/tui.h"
 #include <locale.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#include <wchar.h>
 #include <cmocka.h>
 
 #define LLAMA "tests/fixtures/llama_tp2_pp2"
@@ -262,19 +265,219 @@ static void the_key_table_makes_the_document(void **state)
     sl_buf_free(&out);
 }
 
+/* What each screen can show, and the way back to the overview. */
+static const char *const states[] = {
+    "", "f", "<Tab>", "<Tab><Tab>", "b", "<BackTab>", "2jj", "2<Tab>", "2<Tab><Tab>", "2/a", "2/norm<Enter>", "2/qkv<Enter><Enter>", "3v<Right>",
+    "2/fc1<Enter><Enter>xxx", "3HH", "3L", "3<Tab>", "4", "4jl", "4<Tab>", "4<Tab><Tab>", "5", "5jj", "5<Enter>", "6", "7", "8", "?", "?jjy", ":over",
+};
+
+/* Each state at every small size and at larger ones where what is shown changes: one process, one opening a state. */
 static void every_size_can_be_drawn(void **state)
 {
     (void)state;
-    static const int heights[] = { 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18, 21, 24, 30, 40, 60, 100 };
-    static const int widths[] = { 1, 2, 3, 5, 8, 13, 20, 29, 30, 31, 40, 47, 60, 61, 79, 80, 100, 119, 120, 139, 140, 200, 300 };
-    for (size_t h = 0; h < sizeof heights / sizeof heights[0]; h++) {
+    static const char *const paths[] = { LLAMA, MOE };
+    static const int wide[][2] = { { 47, 13 }, { 59, 14 }, { 60, 17 }, { 61, 18 }, { 70, 21 }, { 80, 24 }, { 80, 60 }, { 100, 30 }, { 119, 33 }, { 120, 26 },
+                                   { 138, 34 }, { 140, 40 }, { 200, 60 }, { 300, 100 }, { 300, 1 }, { 1, 100 }, { 300, 7 }, { 7, 100 } };
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
         struct sl_buf keys = { 0 };
-        for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++)
-            sl_buf_printf(&keys, "<%dx%d>1f<Esc><Tab><Tab><Tab>2jjl/a<Esc>3v<Right>v4jl<Tab><Tab><Tab>5jj6 7 8<Tab><Tab><Tab>?j?y", widths[w], heights[h]);
-        char *got = render(LLAMA, keys.data, 80, 24, h % 2 == 0);
-        free(got);
+        sl_buf_str(&keys, states[i]);
+        sl_buf_str(&keys, "<hurry>");              /* nothing is asked for by a resize: no waiting */
+        for (int h = 1; h <= 12; h++)
+            for (int w = 1; w <= 40; w++)
+                sl_buf_printf(&keys, "<%dx%d>", w, h);
+        for (size_t k = 0; k < sizeof wide / sizeof wide[0]; k++)
+            sl_buf_printf(&keys, "<%dx%d>", wide[k][0], wide[k][1]);
+        free(render(paths[i % 2], keys.data, 80, 24, i % 3 == 0));
         sl_buf_free(&keys);
     }
+}
+
+/* A text that stands on the screen after keys. */
+static void shows(const char *path, const char *keys, const char *want)
+{
+    char *got = render(path, keys, 80, 24, true);
+    if (!strstr(got, want))
+        print_message("no \"%s\" in\n%s\n", want, got);
+    assert_non_null(strstr(got, want));
+    free(got);
+}
+
+static void screens_and_keys_have_names_too(void **state)
+{
+    (void)state;
+    shows(LLAMA, ":conv<Enter>", "> convert");
+    shows(LLAMA, ":deep<Enter>", "values all read");
+    shows(LLAMA, "2:sort<Enter>", "largest first");
+    shows(LLAMA, "2:zoom<Enter>", "z looks into a cell of the grid: press 1");
+    shows(LLAMA, ":4<Enter>", "> map");
+    shows(LLAMA, ":nothing<Enter>", "no screen and no key is called");
+}
+
+static void pages_and_half_pages_move_as_in_vi(void **state)
+{
+    (void)state;
+    static const struct { const char *a, *b; } pairs[] = {
+        { "?<PgDn>", "?<C-f>" }, { "?<PgDn><PgUp>", "?<C-f><C-b>" }, { "?<C-d>", "?jjjjjjjj" }, { "?<C-d><C-d><C-u>", "?<C-d>" }, { "2jj<BS>", "2jj<Esc>" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        char *a = render(LLAMA, pairs[i].a, 80, 24, true), *b = render(LLAMA, pairs[i].b, 80, 24, true);
+        assert_string_equal(a, b);
+        free(a);
+        free(b);
+    }
+}
+
+/* ---- the inspector against torch: the table is printed by tests/fixtures/inspector_numbers.py ------- */
+
+static const struct { const char *path, *tensor, *sums[5], *quantiles[5], *zeros, *mantissa, *rows; } torch_says[] = {
+    { "tests/fixtures/llama.expected.safetensors", "model.layers.1.mlp.gate_proj.weight",
+      { "0.09221", "0.001216", "0.0922", "-0.3145", "0.3809" },
+      { "0.05957", "0.1514", "0.252", "0.3184", "0.3809" },
+      "0", "mantissa 8 of 8 bits used", "row rms 0.0438..0.158" },
+    { "tests/fixtures/minicpm.expected.safetensors", "model.layers.2.self_attn.q_proj.weight",
+      { "0.2479", "-0.003668", "0.2479", "-0.7199", "0.7022" },
+      { "0.1813", "0.4028", "0.6051", "0.7022", "0.7199" },
+      "0", "mantissa 24 of 24 bits used", "row rms 0.126..0.382" },
+    { "tests/fixtures/qkv_bias.expected.safetensors", "model.layers.1.mlp.down_proj.weight",
+      { "0.1226", "-0.004875", "0.1225", "-0.3613", "0.4189" },
+      { "0.08173", "0.1973", "0.3352", "0.4189", "0.4189" },
+      "0", "mantissa 11 of 11 bits used", "row rms 0.0976..0.159" },
+};
+
+/* The word after a label that begins a line or a column. */
+static void word_after(const char *screen, const char *label, char *out, size_t room)
+{
+    const char *at = strstr(screen, label);
+    out[0] = '\0';
+    assert_non_null(at);
+    at += strlen(label);
+    at += strspn(at, " ");
+    snprintf(out, room, "%.*s", (int)strcspn(at, " \n"), at);
+}
+
+static void the_inspector_says_what_torch_says(void **state)
+{
+    (void)state;
+    static const char *const sums[] = { "\n rms ", "\n mean ", "\n std ", "\n min ", "\n max " };
+    static const char *const quantiles[] = { " p50 ", " p90 ", " p99 ", " p99.9 ", " p99.99 " };
+    for (size_t i = 0; i < sizeof torch_says / sizeof torch_says[0]; i++) {
+        char keys[160], word[40];
+        snprintf(keys, sizeof keys, "2/^%s$<Enter><Enter>HH", torch_says[i].tensor);
+        char *got = render(torch_says[i].path, keys, 80, 24, true);
+        assert_non_null(strstr(got, torch_says[i].mantissa));
+        assert_non_null(strstr(got, torch_says[i].rows));
+        for (int k = 0; k < 5; k++) {
+            word_after(got, sums[k], word, sizeof word);
+            assert_string_equal(word, torch_says[i].sums[k]);
+            word_after(got, quantiles[k], word, sizeof word);
+            if (strstr(got, "exact: counted value by value"))
+                assert_string_equal(word, torch_says[i].quantiles[k]);
+            else
+                assert_true(fabs(strtod(word, NULL) / strtod(torch_says[i].quantiles[k], NULL) - 1) < 0.0041);
+        }
+        word_after(got, "\n zeros ", word, sizeof word);
+        assert_string_equal(word, torch_says[i].zeros);
+        free(got);
+    }
+}
+
+/* ---- every key on checkpoints of every kind ----------------------------------------------------------- */
+
+/* Those that quit, write a file or begin a conversion are typed by other tests. */
+static const char walk[] = " abcdefghjklmnoprstuvxyzABCDEFGHIJKLMNOPQRTUVWXYZ0!\"#$%&'()*+,-.;=>@[\\]^_`{|}~?<Esc>/x<Esc>:x<Esc>i<Esc>"
+                           "<Up><Down><Left><Right><PgUp><PgDn><Home><End><C-f><C-b><C-d><C-u><Tab><BackTab><Enter><Esc><BS><Del><C-l><C-z>";
+
+static void every_key_can_be_pressed_on_every_kind_of_checkpoint(void **state)
+{
+    (void)state;
+    char damaged[] = "/tmp/shardlens-walk-XXXXXX", command[64];
+    assert_non_null(mkdtemp(damaged));
+    struct sl_demo_options small = { .family = "llama", .layout = "damaged", .tp = 2, .pp = 2, .bytes = 1 };
+    struct sl_error err = { 0 };
+    assert_int_equal(sl_demo_write(damaged, &small, NULL, &err), 0);
+    const char *const kinds[] = { damaged, HF, MOE, "tests/fixtures/dist/llama_tp2_pp2", CHUNKS };
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct sl_buf keys = { 0 };
+        for (char screen = '1'; screen <= '8'; screen++)
+            sl_buf_printf(&keys, "%c%s", screen, walk);
+        free(render(kinds[i], keys.data, i % 2 ? 80 : 140, i % 2 ? 24 : 40, i % 2 == 0));
+        sl_buf_free(&keys);
+    }
+    snprintf(command, sizeof command, "rm -rf %s", damaged);
+    assert_int_equal(system(command), 0);
+}
+
+/* ---- names that a terminal must not get ----------------------------------------------------------------- */
+
+static void make_strange_names(const char *path)
+{
+    static const char *const names[] = { "bell\\u0007", "red\\u001b[31m", "back\\u202ewards", "e\xcc\x81""clair.weight", "\xe5\xb1\x82.\xe6\x9d\x83\xe9\x87\x8d",
+                                         "tab\\tnew\\nline", "zero\\u200bwidth", "c1\\u009b2J", "%s%n%d" };
+    struct sl_buf head = { 0 };
+    const size_t count = sizeof names / sizeof names[0];
+    sl_buf_str(&head, "{");
+    for (size_t i = 0; i < count; i++)
+        sl_buf_printf(&head, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%zu,%zu]}", i ? "," : "", names[i], 4 * i, 4 * i + 4);
+    sl_buf_str(&head, "}");
+    const uint64_t len = head.len;
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    for (int i = 0; i < 8; i++)
+        fputc((int)(len >> 8 * i & 0xff), f);
+    fwrite(head.data, 1, head.len, f);
+    for (size_t i = 0; i < 4 * count; i++)
+        fputc(0, f);
+    assert_int_equal(fclose(f), 0);
+    sl_buf_free(&head);
+}
+
+/* Lines of printable characters, none wider than the screen. */
+static void assert_printable(const char *screen, int cols)
+{
+    int width = 0;
+    for (const char *s = screen; *s;) {
+        wchar_t ch;
+        int n = mbtowc(&ch, s, 4);
+        assert_true(n > 0);
+        s += n;
+        if (ch == L'\n') {
+            width = 0;
+            continue;
+        }
+        if (wcwidth(ch) < 0 || ch == 0x202e || ch == 0x200b)
+            print_message("U+%04x in\n%s\n", (unsigned)ch, screen);
+        assert_true(wcwidth(ch) >= 0 && ch != 0x202e && ch != 0x200b);
+        width += wcwidth(ch);
+        assert_true(width <= cols);
+    }
+}
+
+static void strange_names_are_shown_and_not_obeyed(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/shardlens-names-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    make_strange_names(path);
+    static const int widths[] = { 140, 80, 41, 40, 23, 12, 5 };
+    for (int down = 0; down < 9; down++)
+        for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++) {
+            char keys[64];
+            snprintf(keys, sizeof keys, "2%.*s<%dx24><Enter>", down, "jjjjjjjjjj", widths[w]);
+            char *got = render(path, keys, widths[w], 24, w % 2);
+            assert_printable(got, widths[w]);
+            free(got);
+            snprintf(keys, sizeof keys, "2z%.*s", down, "jjjjjjjjjj");
+            got = render(path, keys, widths[w], 24, w % 2);
+            assert_printable(got, widths[w]);
+            free(got);
+        }
+    char *got = render(path, "2z", 80, 24, false);
+    assert_non_null(strstr(got, "\xe6\x9d\x83\xe9\x87\x8d"));       /* what is harmless stays as it is */
+    assert_non_null(strstr(got, "e\xcc\x81""clair"));
+    free(got);
+    unlink(path);
 }
 
 static void nothing_is_written_before_start(void **state)
@@ -326,6 +529,11 @@ int main(void)
         cmocka_unit_test(the_selection_survives_folding_and_resizing),
         cmocka_unit_test(the_key_table_makes_the_document),
         cmocka_unit_test(every_size_can_be_drawn),
+        cmocka_unit_test(screens_and_keys_have_names_too),
+        cmocka_unit_test(pages_and_half_pages_move_as_in_vi),
+        cmocka_unit_test(the_inspector_says_what_torch_says),
+        cmocka_unit_test(every_key_can_be_pressed_on_every_kind_of_checkpoint),
+        cmocka_unit_test(strange_names_are_shown_and_not_obeyed),
         cmocka_unit_test(nothing_is_written_before_start),
         cmocka_unit_test(the_end_may_come_while_anything_runs),
         cmocka_unit_test(a_wrong_script_is_named),

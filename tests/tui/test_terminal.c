@@ -359,7 +359,7 @@ static void a_conversion_through_the_screens_makes_the_folder(void **state)
 static void a_walk_presses_every_key_on_every_screen(void **state)
 {
     (void)state;
-    static const char keys[] = " abcdefghijklmnoprstuvxyzABCDEFGHIJKLMNOPQRTUVWXYZ0!\"#$%&'()*+,-.:;=@[\\]^_`{|}~\t\033OA\033OB\033OC\033OD\033[5~\033[6~\033OH\033OF\r\177";
+    static const char keys[] = " abcdefghijklmnoprstuvxyzABCDEFGHIJKLMNOPQRTUVWXYZ0!\"#$%&'()*+,-.;=@[\\]^_`{|}~\t\033OA\033OB\033OC\033OD\033[5~\033[6~\033OH\033OF\r\177";
     static const int sizes[][2] = { { 80, 24 }, { 140, 40 }, { 40, 10 }, { 13, 3 } };
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         struct terminal t;
