@@ -87,6 +87,20 @@ TEST(every_distributed_checkpoint_becomes_the_hugging_face_weights)
     }
 }
 
+TEST(saves_of_older_megatron_and_torch_become_the_hugging_face_weights)
+{
+    static const char *const saves[] = { "core05_zarr", "core06", "core12_flattened" };
+    for (size_t i = 0; i < sizeof saves / sizeof *saves; i++) {
+        char source[PATH_MAX], made[PATH_MAX];
+        const struct sl_plan_options o = { .format = SL_TO_HF, .iteration = -1 };
+        snprintf(source, sizeof source, FIXTURES "dist_versions/%s", saves[i]);
+        snprintf(made, sizeof made, "%s/%s", root, saves[i]);
+        if (convert(source, made, &o))
+            fail_msg("%s: %s: %s", source, err.where, err.message);
+        same_tensors(made, FIXTURES "dist_versions.expected.safetensors");
+    }
+}
+
 TEST(it_equals_the_rank_folders_of_the_same_weights)
 {
     static const struct { const char *dist, *ranks; uint64_t params; } pairs[] = {
@@ -256,6 +270,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ROW(every_distributed_checkpoint_becomes_the_hugging_face_weights),
+        ROW(saves_of_older_megatron_and_torch_become_the_hugging_face_weights),
         ROW(it_equals_the_rank_folders_of_the_same_weights),
         ROW(a_module_of_no_known_family_is_converted_as_it_is),
         ROW(an_array_in_chunks_is_one_logical_tensor),

@@ -73,6 +73,21 @@ TEST(optimizer_entries_are_listed_as_no_weights)
     sl_ckpt_close(c);
 }
 
+TEST(flattened_pieces_of_a_distributed_optimizer_are_listed_and_left_out)
+{
+    struct sl_ckpt *c = opened(FIXTURES "dist_versions/core12_flattened");
+    /* [layers, gate or up, 1, 20 x 24 in one row]; the numbers are those that torch reads in .metadata */
+    const struct sl_tensor *t = tensor(c, -1, "optimizer.state.exp_avg_sq.decoder.layers.mlp.linear_fc1.weight");
+    assert_true(t->flags & SL_TENSOR_OPTIMIZER);
+    assert_int_equal(t->ndim, 4);
+    assert_int_equal(t->global_shape[3], 480);
+    assert_int_equal(c->tensor_count - weights(c), 51);
+    assert_string_equal(only_problem(c, "optimizer-ignored")->message, "51 optimizer tensors (128 KB) are listed and not converted");
+    /* weights: 3 arrays of one chunk, 6 of two layers, of which fc1 has gate and up apart; four _extra_state a layer */
+    assert_string_equal(c->storage, "36 arrays in 68 chunks, 6 stack the layers, 27 of the optimizer and the like; 8 objects; 4 files of 2 writers");
+    sl_ckpt_close(c);
+}
+
 TEST(gate_and_up_under_keys_of_their_own_are_halves_of_one_matrix)
 {
     struct sl_ckpt *c = opened(DIST "qkv_bias_singleton_tp2");
@@ -232,6 +247,17 @@ static void as_torch_says(const char *path, const char *json)
 }
 
 TEST(every_tensor_of_a_plain_save_is_what_torch_saved) { as_torch_says(DIST "plain", DIST "plain.json"); }
+TEST(plain_saves_of_older_torch_are_what_it_saved)
+{
+    static const char *const saves[] = { "torch21", "torch23", "torch25", "torch28" };
+    for (size_t i = 0; i < sizeof saves / sizeof *saves; i++) {
+        char path[256], json[256];
+        snprintf(path, sizeof path, FIXTURES "dist_versions/%s", saves[i]);
+        snprintf(json, sizeof json, FIXTURES "dist_versions/%s.json", saves[i]);
+        as_torch_says(path, json);
+    }
+}
+
 TEST(class_names_of_older_versions_mean_the_same)
 {
     struct sl_ckpt *c = opened(DIST "old_names");
@@ -451,6 +477,7 @@ int main(void)
         ROW(stacked_layers_are_given_out_layer_by_layer),
         ROW(how_it_is_stored_is_one_line),
         ROW(optimizer_entries_are_listed_as_no_weights),
+        ROW(flattened_pieces_of_a_distributed_optimizer_are_listed_and_left_out),
         ROW(gate_and_up_under_keys_of_their_own_are_halves_of_one_matrix),
         ROW(experts_stacked_under_layers_are_given_out_one_by_one),
         ROW(the_common_state_may_be_an_object_of_the_data_files),
@@ -459,6 +486,7 @@ int main(void)
         IN_FOLDER(the_run_config_of_megatron_bridge_stands_for_args),
         IN_FOLDER(the_iteration_folder_of_a_tracker_may_be_distributed),
         ROW(every_tensor_of_a_plain_save_is_what_torch_saved),
+        ROW(plain_saves_of_older_torch_are_what_it_saved),
         ROW(class_names_of_older_versions_mean_the_same),
         ROW(items_in_safetensors_are_what_torch_saved),
         ROW(zarr_arrays_are_what_the_zarr_package_reads),
