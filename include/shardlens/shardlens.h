@@ -494,6 +494,8 @@ struct sl_summary {
     const char *verify;                  /* "reread", "checksum", "none" and how it was read */
     uint64_t equal, different, only_a, only_b;
     const char *report;                  /* path of the written report, NULL */
+    uint64_t read_bytes, written_bytes;  /* of tensors, over all phases */
+    uint64_t reads, writes;              /* system calls these took: few large ones are what disks and networks like */
 };
 const struct sl_summary *sl_job_summary(const struct sl_job *job);   /* valid once finished */
 /* The report of cli.md as JSON text, from a finished convert, verify or diff job; free() it. */

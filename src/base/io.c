@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int real_open(const char *path, int flags, mode_t mode)
@@ -33,6 +35,13 @@ struct sl_io_ops sl_io = {
     .rename = rename,
     .fallocate = real_fallocate,
 };
+
+static _Thread_local struct sl_io_count counted;
+
+struct sl_io_count sl_io_counted(void)
+{
+    return counted;
+}
 
 #define CALL_MAX ((size_t)1 << 30)    /* bytes asked of one system call */
 
@@ -183,6 +192,7 @@ int sl_file_read(const struct sl_file *file, uint64_t offset, void *buf, size_t 
                        "%zu bytes at offset %" PRIu64 " are past what a file can hold", len, offset);
     for (size_t done = 0; done < len;) {
         const size_t want = len - done < CALL_MAX ? len - done : CALL_MAX;
+        counted.reads++;
         const ssize_t n = sl_io.pread(file->fd, (char *)buf + done, want, (off_t)(offset + done));
         if (n < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
@@ -209,6 +219,54 @@ void sl_file_drop(int fd, uint64_t offset, uint64_t len)
 {
     if (offset <= INT64_MAX && len <= INT64_MAX && fd >= 0)
         posix_fadvise(fd, (off_t)offset, (off_t)len, POSIX_FADV_DONTNEED);
+}
+
+/* ---- the page cache ---- */
+
+#define MAPPED_WINDOW (UINT64_C(64) << 20)
+#define CACHESTAT 451                          /* cachestat(2), Linux 6.5; headers of older systems do not name it */
+
+struct cachestat_range { uint64_t offset, len; };
+struct cachestat_pages { uint64_t cached, dirty, writeback, evicted, recently_evicted; };
+
+bool sl_file_cached(int fd, uint64_t offset, uint64_t len, uint64_t *pages)
+{
+    struct cachestat_range range = { offset, len };
+    struct cachestat_pages found = { 0 };
+    *pages = 0;
+    if (len == 0)
+        return true;                           /* to cachestat, 0 is up to the end */
+    if (syscall(CACHESTAT, fd, &range, &found, 0) != 0)
+        return sl_file_cached_mapped(fd, offset, len, pages);
+    *pages = found.cached;
+    return true;
+}
+
+static bool count_window(int fd, uint64_t offset, size_t len, uint64_t *pages)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), count = (len + page - 1) / page;
+    unsigned char *there = malloc(count);
+    void *map = there ? mmap(NULL, len, PROT_READ, MAP_SHARED, fd, (off_t)offset) : MAP_FAILED;
+    const bool good = map != MAP_FAILED && mincore(map, len, there) == 0;
+    for (size_t i = 0; good && i < count; i++)
+        *pages += there[i] & 1;
+    if (map != MAP_FAILED)
+        munmap(map, len);
+    free(there);
+    return good;
+}
+
+bool sl_file_cached_mapped(int fd, uint64_t offset, uint64_t len, uint64_t *pages)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    *pages = 0;
+    if (offset > INT64_MAX || len > INT64_MAX - offset)
+        return false;
+    const uint64_t end = offset + len;
+    bool good = true;
+    for (uint64_t at = offset - offset % page; good && at < end; at += MAPPED_WINDOW)
+        good = count_window(fd, at, (size_t)(end - at < MAPPED_WINDOW ? end - at : MAPPED_WINDOW), pages);
+    return good;
 }
 
 int sl_file_slurp(const char *path, uint64_t limit, struct sl_arena *arena,
@@ -291,6 +349,7 @@ int sl_write_at(int fd, const char *path, uint64_t offset, const void *buf, size
                        "%zu bytes at offset %" PRIu64 " are past what a file can hold", len, offset);
     for (size_t done = 0; done < len;) {
         const size_t want = len - done < CALL_MAX ? len - done : CALL_MAX;
+        counted.writes++;
         const ssize_t n =
             sl_io.pwrite(fd, (const char *)buf + done, want, (off_t)(offset + done));
         if (n < 0 && (errno == EINTR || errno == EAGAIN))

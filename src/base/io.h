@@ -25,6 +25,10 @@ struct sl_io_ops {
 };
 extern struct sl_io_ops sl_io;
 
+/* Reads and writes that this thread has asked the system for by position; only ever counted up. */
+struct sl_io_count { uint64_t reads, writes; };
+struct sl_io_count sl_io_counted(void);
+
 /* A file open for reading, and what it was when it was opened. */
 struct sl_file {
     int fd;                 /* -1 when closed */
@@ -49,6 +53,11 @@ int sl_file_read(const struct sl_file *file, uint64_t offset, void *buf, size_t 
 /* Tells the kernel that a range will be read in order, or is not needed again. */
 void sl_file_will_read(const struct sl_file *file, uint64_t offset, uint64_t len);
 void sl_file_drop(int fd, uint64_t offset, uint64_t len);
+/* Pages of a range that are in the page cache. False where the system does not tell. */
+bool sl_file_cached(int fd, uint64_t offset, uint64_t len, uint64_t *pages);
+/* The same by mapping it, for systems without cachestat(2); where the file is not this user's, all of
+ * them are said to be there. */
+bool sl_file_cached_mapped(int fd, uint64_t offset, uint64_t len, uint64_t *pages);
 
 /* Reads a whole small file into the arena, NUL terminated besides. A file
  * larger than limit is SL_INPUT. *len may be NULL. */

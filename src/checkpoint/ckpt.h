@@ -92,7 +92,9 @@ bool sl_ckpt_repeats(const struct sl_tensor *t);
 void sl_ckpt_once(const struct sl_tensor *t, struct sl_tensor *once, int64_t *shape, int64_t *stride);
 /* Advice to the kernel, both may do nothing. */
 void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
-void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len);
+void sl_ckpt_drop(struct sl_ckpt *c, int32_t file, uint64_t offset, uint64_t len);
+/* Pages of a file's range that are in the page cache; false where that is not known. */
+bool sl_ckpt_cached(struct sl_ckpt *c, int32_t file, uint64_t offset, uint64_t len, uint64_t *pages);
 /* Have any of the source files changed since they were opened? */
 int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err);
 /* Is (dev, ino) one of the source files? */

@@ -438,14 +438,23 @@ void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t fro
     ckpt_let_go(c, t->file);
 }
 
-void sl_ckpt_drop(struct sl_ckpt *c, const struct sl_tensor *t, int64_t from, uint64_t len)
+void sl_ckpt_drop(struct sl_ckpt *c, int32_t index, uint64_t offset, uint64_t len)
 {
-    uint64_t at;
     struct sl_file file;
-    if (!advice_range(c, t, from, len, &at) || ckpt_hold(c, t->file, &file, NULL))
+    if (ckpt_hold(c, index, &file, NULL))
         return;
-    sl_file_drop(file.fd, at, len);
-    ckpt_let_go(c, t->file);
+    sl_file_drop(file.fd, offset, len);
+    ckpt_let_go(c, index);
+}
+
+bool sl_ckpt_cached(struct sl_ckpt *c, int32_t index, uint64_t offset, uint64_t len, uint64_t *pages)
+{
+    struct sl_file file;
+    if (ckpt_hold(c, index, &file, NULL))
+        return false;
+    const bool known = sl_file_cached(file.fd, offset, len, pages);
+    ckpt_let_go(c, index);
+    return known;
 }
 
 int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err)

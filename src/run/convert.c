@@ -72,12 +72,6 @@ static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, 
     return *whole ? publish(r, w, target, &stats, checksum, err) : SL_OK;
 }
 
-/* Starts the disk on what was just written, so that the fsync at the end is short. */
-static void write_behind(int fd, uint64_t offset, uint64_t len)
-{
-    sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
-}
-
 static void read_ahead(const struct convert *v, uint32_t target, uint64_t first, uint64_t count)
 {
     const uint64_t all = v->p->targets[target].count;
@@ -100,13 +94,13 @@ static int gather_piece(struct sl_run *r, struct convert *v, struct sl_worker *w
     return code;
 }
 
-static int write_piece(struct sl_run *r, struct sl_worker *w, const struct sl_file *file, uint64_t offset, size_t len,
-                       struct sl_error *err)
+static int write_piece(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target, const struct sl_file *file,
+                       uint64_t offset, size_t len, struct sl_error *err)
 {
     sl_worker_turns_to(w, SL_DOING_WRITE);
-    const int code = sl_write_at(file->fd, file->path, offset, w->buffer, len, err);
+    int code = sl_write_at(file->fd, file->path, offset, w->buffer, len, err);
     if (!code)
-        write_behind(file->fd, offset, len);
+        code = cache_written(r, v, w, (size_t)v->p->targets[target].file, file, offset, len, err);
     sl_worker_turns_to(w, SL_DOING_WORK);
     if (code)
         return code;
@@ -141,7 +135,7 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
         sl_worker_digest(w, &some, t->dtype, w->buffer, (size_t)n * size);
         sl_stats_merge(&stats, &some);
         add_crc(v, target, w->buffer, (size_t)n * size);
-        code = write_piece(r, w, file, t->offset + first * size, (size_t)n * size, err);
+        code = write_piece(r, v, w, target, file, t->offset + first * size, (size_t)n * size, err);
         if (code)
             return code;
     }
@@ -186,7 +180,7 @@ static int write_share(struct sl_run *r, struct convert *v, struct sl_worker *w,
     if (!code)
         code = digest_unit(r, v, w, u, err);
     if (!code)
-        code = write_piece(r, w, file, t->offset + u->first * size, (size_t)u->count * size, err);
+        code = write_piece(r, v, w, u->target, file, t->offset + u->first * size, (size_t)u->count * size, err);
     *last = !code && atomic_fetch_sub(&u->shared->left, 1) == 1;
     return *last ? tensor_written(r, v, w, u->target, &u->shared->stats, XXH3_64bits_digest(u->shared->hash), err) : code;
 }
@@ -232,6 +226,8 @@ static int copy_unit(struct sl_run *r, struct sl_worker *w, uint64_t i, struct s
     code = outfile_give(v, file_index, code, err);
     if (!code && last)
         atomic_fetch_add(&v->written, 1);
+    if (!code && last && !v->keeps_source)
+        cache_target_done(v, u.target);
     if (last)
         sl_worker_end(r, w);
     else
@@ -310,7 +306,10 @@ static void begin_telling(struct sl_run *r, struct convert *v)
 static int write_and_verify(struct sl_run *r, struct convert *v, struct sl_error *err)
 {
     int code = prepare(r, v, err);
+    if (!code)
+        code = cache_look(r, v, err);
     if (!code) {
+        cache_expect_readers(v);
         sl_run_phase(r, SL_PHASE_COPY, v->p->write_bytes, v->p->target_count);
         r->goes_on = unit_goes_on;
         code = sl_run_each(r, v->first_unit[v->p->target_count], copy_unit, err);
@@ -335,6 +334,7 @@ static int convert(struct sl_run *r, struct sl_error *err)
     if (!code && (!r->options.finish || r->options.check_parts))
         code = write_and_verify(r, v, err);
     code = outfiles_close(v, code, err);
+    cache_end(v);
     if (!code)
         code = finish(r, v, err);
 

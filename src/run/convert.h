@@ -2,6 +2,7 @@
  *
  *     convert.c   one tensor, the run from lock to commit
  *     units.c     the order of work; large tensors shared by workers
+ *     cache.c     the page cache is left as it was found
  *     outfile.c   output files: made, kept open, brought to the disk
  *     reread.c    the target read back and compared
  *     extras.c    what goes into the target beside tensors; the report
@@ -31,6 +32,12 @@ struct shared {
     struct sl_accumulator stats;
     atomic_uint_least64_t left, left_to_verify;
 };
+/* What a worker has written and the disk may not have yet; oldest first, a ring. */
+#define BEHIND_RANGES 64u
+#define BEHIND_BYTES (UINT64_C(32) << 20)
+struct written_range { size_t file; uint64_t offset, len; };
+struct behind { struct written_range ranges[BEHIND_RANGES]; unsigned first, count; uint64_t bytes; };
+struct cached_file;
 struct convert {
     const struct sl_conversion *p;
     struct sl_target target;
@@ -42,6 +49,10 @@ struct convert {
     unsigned open_files;
     pthread_mutex_t files_lock;
     atomic_uint_least64_t written;             /* tensors written or found whole */
+    struct cached_file *cached;                /* by source file */
+    atomic_uint *readers_left;                 /* by source tensor: copies of this phase that still read it */
+    struct behind *behind;                     /* by worker */
+    bool keeps_source;                         /* in the cache, from writing to comparing */
     struct sl_tell tell;
     uint32_t *crc;                             /* CRC-32 by target tensor, for torch files and items; NULL */
 };
@@ -78,6 +89,18 @@ bool unit_goes_on(struct sl_run *r, uint64_t i, bool draining);
 /* From unit_wait, when it returns SL_OK, to unit_pass the digest of the tensor is the caller's. */
 int unit_wait(struct sl_run *r, const struct unit *u, struct sl_error *err);
 void unit_pass(struct sl_run *r, const struct unit *u);
+
+/* cache.c */
+int cache_look(struct sl_run *r, struct convert *v, struct sl_error *err);
+/* Before a phase that reads the source for every target. */
+void cache_expect_readers(struct convert *v);
+void cache_target_done(struct convert *v, uint32_t target);
+void cache_end(struct convert *v);             /* twice is harmless */
+/* Waits until a range is on the disk and gives its pages back. */
+int cache_to_disk(const struct sl_file *file, uint64_t offset, uint64_t len, struct sl_error *err);
+/* A range was written by w: it will be on the disk some buffers later. */
+int cache_written(struct sl_run *r, struct convert *v, const struct sl_worker *w, size_t file, const struct sl_file *at, uint64_t offset,
+                  uint64_t len, struct sl_error *err);
 
 /* reread.c: by options.verify; sets the summary's words. */
 int reread(struct sl_run *r, struct convert *v, struct sl_error *err);

@@ -3,6 +3,7 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/io.h"
 #include "base/num.h"
 
 #include <errno.h>
@@ -222,9 +223,13 @@ static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
     const bool draining = atomic_load(&r->draining);
     if (!(r->goes_on && r->goes_on(r, i, draining)) && draining && !atomic_load(&r->cancel))
         return SL_INTERRUPTED;           /* the others end what they are at */
+    const struct sl_io_count before = sl_io_counted();
     int code = sl_run_step(r, &err);
     if (!code)
         code = each->work(r, &r->workers[worker], i, &err);
+    const struct sl_io_count after = sl_io_counted();
+    atomic_fetch_add(&r->reads, after.reads - before.reads);
+    atomic_fetch_add(&r->writes, after.writes - before.writes);
     if (code) {
         pthread_mutex_lock(&r->lock);
         if (!atomic_load(&r->failed)) {
@@ -430,6 +435,10 @@ void sl_run_sum_up(struct sl_run *r, uint64_t tensors, uint64_t bytes)
     struct rusage usage;
     r->summary.tensors = tensors;
     r->summary.bytes = bytes;
+    r->summary.read_bytes = atomic_load(&r->read_bytes);
+    r->summary.written_bytes = atomic_load(&r->written_bytes);
+    r->summary.reads = atomic_load(&r->reads);
+    r->summary.writes = atomic_load(&r->writes);
     r->summary.seconds = (double)(sl_now_ns() - r->started_ns) / 1e9;
     r->summary.bytes_per_second = r->summary.seconds > 0 ? (double)bytes / r->summary.seconds : 0;
     if (getrusage(RUSAGE_SELF, &usage) == 0)    /* Linux counts in KiB */

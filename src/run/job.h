@@ -63,6 +63,7 @@ struct sl_run {
     atomic_int phase;
     atomic_uint_least64_t bytes_done, bytes_total, tensors_done, tensors_total;
     atomic_uint_least64_t verified, mismatched, read_bytes, written_bytes;
+    atomic_uint_least64_t reads, writes; /* calls of workers, counted after each work */
     atomic_uint_least64_t all_done, all_total;   /* bytes over all phases */
     atomic_size_t recent[SL_RECENT];     /* results published last, a ring */
     atomic_size_t recent_count;

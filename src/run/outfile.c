@@ -215,10 +215,9 @@ static int sync_file(struct sl_run *r, struct sl_worker *w, const struct sl_file
         if (code)
             return code;
         sl_worker_turns_to(w, SL_DOING_WRITE);
-        if (sync_file_range(file->fd, (off_t)at, (off_t)n,
-                            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) &&
-            (errno == EIO || errno == ENOSPC || errno == EDQUOT))
-            return sl_fail_errno(err, SL_WRITE, file->path, "writing to the disk failed");
+        code = cache_to_disk(file, at, n, err);
+        if (code)
+            return code;
         sl_worker_moved(r, w, n);
     }
     int rc;

@@ -106,6 +106,10 @@ static void write_summary(struct sl_json *j, const struct sl_summary *s)
     sl_json_kdouble(j, "seconds", s->seconds);
     sl_json_kdouble(j, "bytes_per_second", s->bytes_per_second);
     sl_json_kuint(j, "peak_memory_bytes", s->peak_memory_bytes);
+    sl_json_kuint(j, "read_bytes", s->read_bytes);
+    sl_json_kuint(j, "reads", s->reads);
+    sl_json_kuint(j, "written_bytes", s->written_bytes);
+    sl_json_kuint(j, "writes", s->writes);
 }
 
 static int finish(struct sl_json *j, struct sl_buf *out)

@@ -165,6 +165,9 @@ static int tensor_verified(struct sl_run *r, struct convert *v, struct sl_worker
     int code = v->p->items ? compare_item(v, w, target, file, err) : SL_OK;
     if (code)
         return code;
+    sl_file_drop(file->fd, v->p->targets[target].offset, v->p->targets[target].bytes);
+    if (r->options.verify == SL_VERIFY_REREAD)
+        cache_target_done(v, target);
     result.status = SL_RESULT_VERIFIED;
     atomic_fetch_add(&r->verified, 1);
     return sl_run_publish(r, w, target, &result, err);
@@ -234,6 +237,7 @@ int reread(struct sl_run *r, struct convert *v, struct sl_error *err)
         return SL_OK;
     }
     sl_run_phase(r, SL_PHASE_VERIFY, v->p->write_bytes, v->p->target_count);
+    cache_expect_readers(v);
     int code = sl_run_each(r, v->p->file_count, verify_head, err);
     if (!code)
         code = sl_run_each(r, v->first_unit[v->p->target_count], verify_unit, err);

@@ -354,9 +354,31 @@ TEST(names_from_files_stay_below_their_folder)
     assert_false(sl_path_is_inside("a\0b", 3));
 }
 
+/* Both ways of asking give the same number, and what was just read is there. */
+static void pages_in_the_cache_are_counted(void **state)
+{
+    (void)state;
+    static char bytes[300000];
+    uint64_t pages = 0, mapped = 0, some = 0;
+    assert_int_equal(sl_write_new(in_folder("cached"), bytes, sizeof bytes, &err), SL_OK);
+    const int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(read(fd, bytes, sizeof bytes), sizeof bytes);
+    if (!sl_file_cached(fd, 0, sizeof bytes, &pages) || !sl_file_cached_mapped(fd, 0, sizeof bytes, &mapped))
+        skip();
+    assert_int_equal(pages, 74);         /* 300000 / 4096 */
+    assert_int_equal(mapped, 74);
+    assert_true(sl_file_cached(fd, 5000, 4000, &some) && some == 2);
+    assert_true(sl_file_cached_mapped(fd, 5000, 4000, &some) && some == 2);
+    assert_true(sl_file_cached(fd, 5000, 0, &some) && some == 0);
+    assert_false(sl_file_cached_mapped(-1, 0, 4096, &some));
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        FILE_ROW(pages_in_the_cache_are_counted),
         FILE_ROW(a_regular_file_is_opened_with_its_size_and_identity),
         FILE_ROW(what_is_not_there_is_said_so),
         FILE_ROW(a_folder_is_not_a_file),

@@ -542,6 +542,8 @@ static void it_opens_no_socket_runs_nothing_and_writes_beside_the_target_only(vo
                 continue;
             if (strstr(line, " = -1 E") || strncmp(call, "execve", 6) == 0 || call[0] == '+' || call[0] == '-' || strchr("<.", call[0]))
                 continue;
+            if (strncmp(call, "syscall_0x1c3(", 14) == 0)
+                continue;                        /* cachestat(2), which this strace does not know: asks only */
             writes++;
             if (!strstr(call, "/quiet/"))
                 fail_msg("%s writes elsewhere: %s", directions[i].name, line);

@@ -108,6 +108,10 @@ static void results_have_checksums_statistics_and_sources(void **state)
     assert_int_equal(s->tensors, k.target_count);
     assert_int_equal(s->bytes, k.plan.write_bytes);
     assert_true(s->seconds > 0 && s->peak_memory_bytes > 0);
+    assert_int_equal(s->written_bytes, k.plan.write_bytes);
+    assert_true(s->read_bytes >= 2 * s->written_bytes);       /* read, read back, read again to compare; padding is not read */
+    assert_true(s->writes >= k.target_count - 1);             /* one tensor is empty */
+    assert_true(s->writes < 100 && s->reads < 200);           /* 660 KB */
     sl_run_free(r);
     case_end(&k);
 }
