@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Chunks are told by their files, and one that has none costs nothing to claim. */
+#define CHUNKS_MOST ((uint64_t)SL_LIMIT_FOLDER_ENTRIES)
+
 struct arrays {
     struct dist *d;
     struct sl_dcp_tensor *tensors;
@@ -86,6 +89,9 @@ static int add_array(struct arrays *w, const char *key, const char *zarray)
     int code = sl_zarr_open(zarray, &d->c->arena, z, w->err);
     if (code)
         return code;
+    if (z->chunk_count > CHUNKS_MOST - d->dcp.chunk_count)
+        return sl_fail(w->err, SL_INPUT, zarray, "it describes %llu chunks; more than %llu in one checkpoint are not read",
+                       (unsigned long long)z->chunk_count, (unsigned long long)CHUNKS_MOST);
     struct sl_dcp_chunk *chunks = SL_ARENA_NEW(&d->c->arena, struct sl_dcp_chunk, z->chunk_count);
     if (!chunks)
         return sl_fail_memory(w->err, z->chunk_count * sizeof *chunks);

@@ -19,6 +19,7 @@ struct ckpt_stream {
     const struct ckpt_item *item;
     uint64_t at;                 /* unpacked bytes given out so far */
     uint64_t read;               /* of the file */
+    bool ended;                  /* the stream's own end was seen, and its checksum is right */
     z_stream z;
     unsigned char packed[PACKED_BYTES];
 };
@@ -107,10 +108,32 @@ static int unpack(struct ckpt_stream *s, const struct sl_file *file, unsigned ch
         s->at += got;
         buf += got;
         len -= got;
-        if (rc == Z_STREAM_END && len)
+        s->ended = rc == Z_STREAM_END;
+        if (s->ended && len)
             return refuse(s, file, "the compressed data ends", err);
         if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
             return rc == Z_MEM_ERROR ? sl_fail_memory(err, PACKED_BYTES) : refuse(s, file, "the compressed data is damaged", err);
+    }
+    return SL_OK;
+}
+
+/* Behind the last byte of a chunk its stream ends: one that goes on is of another chunk, or made to
+ * fill the memory of who unpacks all of it. */
+static int finish(struct ckpt_stream *s, const struct sl_file *file, struct sl_error *err)
+{
+    while (!s->ended) {
+        unsigned char more;
+        int code = s->z.avail_in ? SL_OK : feed(s, file, err);
+        if (code)
+            return code;
+        s->z.next_out = &more;
+        s->z.avail_out = 1;
+        const int rc = inflate(&s->z, Z_NO_FLUSH);
+        if (!s->z.avail_out)
+            return refuse(s, file, "the compressed data goes on", err);
+        if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
+            return rc == Z_MEM_ERROR ? sl_fail_memory(err, PACKED_BYTES) : refuse(s, file, "the compressed data is damaged", err);
+        s->ended = rc == Z_STREAM_END;
     }
     return SL_OK;
 }
@@ -139,6 +162,8 @@ int ckpt_inflate(struct ckpt_items *all, const struct ckpt_item *item, const str
         code = unpack(s, file, skipped, (size_t)sl_min_u64(sizeof skipped, at - s->at), err);
     if (!code)
         code = unpack(s, file, buf, len, err);
+    if (!code && s->at == item->zarr->chunk_bytes)
+        code = finish(s, file, err);
     if (code)
         stream_free(s);
     else

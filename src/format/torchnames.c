@@ -1,12 +1,7 @@
-/* torchnames.c: names of globals: what they stand for, and whether calling
- * them could do harm.
- *
- * Names as torch.save and Megatron write them: see the fixtures. Names that do
- * harm: what is known from attacks on pickles (the deny lists of fickling and
- * picklescan cover the same modules), as whole modules where nothing in them
- * belongs into a checkpoint.
- */
+/* torchnames.c: names of globals: what they stand for, as torch.save and Megatron
+ * write them (see the fixtures), and which of them are told as harmful. */
 #include "format/torchread.h"
+#include "format/pickleharm.h"
 
 #include "base/dtype.h"
 
@@ -70,115 +65,6 @@ enum torch_name torch_name_of(const char *module, const char *name)
     return TORCH_NAME_OTHER;
 }
 
-/* --- harm --------------------------------------------------------------- */
-
-/* Nothing in these modules (and below them) belongs into a checkpoint. */
-static const char *const bad_modules[] = {
-    "os", "posix", "nt", "posixpath", "ntpath", "subprocess", "_posixsubprocess", "commands",
-    "sys", "runpy", "webbrowser", "socket", "_socket", "ssl", "shutil", "ctypes", "_ctypes",
-    "importlib", "imp", "pkgutil", "zipimport", "pty", "tty", "code", "codeop", "bdb", "pdb",
-    "cProfile", "profile", "timeit", "trace", "doctest", "pydoc", "pip", "ensurepip", "venv",
-    "setuptools", "distutils", "site", "idlelib", "lib2to3", "unittest", "turtle",
-    "multiprocessing", "concurrent", "asyncio", "threading", "_thread", "signal.signal",
-    "http", "urllib", "urllib2", "httplib", "requests", "httpx", "aiohttp", "ftplib", "smtplib",
-    "imaplib", "poplib", "telnetlib", "xmlrpc", "socketserver", "tempfile", "glob", "fileinput",
-    "marshal", "pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve",
-    "operator", "_operator", "functools", "gc", "inspect", "ast", "dis", "platform", "linecache",
-    "logging.config", "logging.handlers", "numpy.testing", "numpy.f2py", "numpy.distutils",
-    "torch.hub", "torch.utils.cpp_extension", "torch.jit", "torch._dynamo", "torch._inductor",
-    "torch.distributed.run", "torch.multiprocessing", "IPython", "jupyter_client", "paramiko",
-    "fabric", "pexpect", "psutil", "boto3", "sqlite3", "mmap", "resource", "fcntl",
-};
-struct bad_row { const char *module, *name; };
-static const struct bad_row bad_names[] = {
-    {"builtins", "eval"}, {"builtins", "exec"}, {"builtins", "execfile"}, {"builtins", "compile"},
-    {"builtins", "open"}, {"builtins", "file"}, {"builtins", "input"}, {"builtins", "raw_input"},
-    {"builtins", "__import__"}, {"builtins", "getattr"}, {"builtins", "setattr"},
-    {"builtins", "delattr"}, {"builtins", "globals"}, {"builtins", "locals"},
-    {"builtins", "vars"}, {"builtins", "apply"}, {"builtins", "breakpoint"},
-    {"builtins", "reload"}, {"builtins", "map"}, {"builtins", "filter"}, {"builtins", "help"},
-    {"io", "open"}, {"io", "FileIO"}, {"io", "open_code"}, {"codecs", "open"},
-    {"types", "FunctionType"}, {"types", "CodeType"}, {"types", "MethodType"},
-    {"types", "ModuleType"}, {"numpy", "load"}, {"numpy", "fromfile"}, {"numpy", "save"},
-    {"torch", "load"}, {"torch", "save"}, {"torch.serialization", "load"},
-    {"torch.serialization", "save"}, {"torch", "compile"}, {"torch", "import_ir_module"},
-    {"torch._C", "_import_ir_module_from_buffer"}, {"copyreg", "add_extension"},
-    {"copyreg", "__newobj__"}, {"pathlib.Path", "write_text"}, {"signal", "signal"},
-    {"signal", "raise_signal"}, {"signal", "alarm"},
-};
-
-/* Classes that are known to stand in checkpoints; NULL: each of the module. */
-struct good_row { const char *module, *name; };
-static const struct good_row good_names[] = {
-    {"torch", "Tensor"}, {"torch", "FloatTensor"}, {"torch.nn.parameter", "Parameter"},
-    {"torch", "per_tensor_affine"}, {"torch", "per_channel_affine"}, {"torch", "strided"},
-    {"torch", "contiguous_format"}, {"torch", "preserve_format"}, {"torch", "channels_last"},
-    {"torch.storage", "_load_from_bytes"}, {"torch._C", "Generator"},
-    {"torch.distributed.checkpoint.metadata", NULL},
-    {"torch.distributed.checkpoint.filesystem", NULL},
-    {"torch.distributed.checkpoint.planner", NULL},
-    {"torch.distributed.checkpoint.default_planner", NULL},
-    {"torch.distributed._shard.sharded_tensor.metadata", NULL},
-    {"torch.distributed._shard.metadata", NULL},
-    {"torch.serialization", "_get_layout"},
-    {"numpy", "ndarray"}, {"numpy", "dtype"}, {"numpy.random._pickle", NULL},
-    {"datetime", NULL}, {"decimal", "Decimal"}, {"fractions", "Fraction"}, {"uuid", "UUID"},
-    {"enum", NULL}, {"builtins", "int"}, {"builtins", "float"}, {"builtins", "str"},
-    {"builtins", "bool"}, {"builtins", "object"}, {"builtins", "range"}, {"builtins", "slice"},
-    {"builtins", "NoneType"}, {"builtins", "Ellipsis"}, {"collections", "deque"},
-    {"megatron.core.rerun_state_machine", NULL}, {"megatron.core.optimizer.optimizer_config", NULL},
-    {"megatron.core.optimizer", "OptimizerConfig"},
-    {"megatron.core.dist_checkpointing.strategies.torch", NULL},
-    {"megatron.core.transformer.transformer_config", NULL},
-    {"megatron.core.transformer.enums", NULL}, {"megatron.core.enums", NULL},
-    {"megatron.model.enums", NULL}, {"megatron.enums", NULL},
-};
-
-/* Is `module` the same as, or below, `above`? */
-static bool is_below(const char *module, const char *above)
-{
-    size_t n = strlen(above);
-    return !strncmp(module, above, n) && (!module[n] || module[n] == '.');
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-    return n >= m && !strcmp(s + n - m, end);
-}
-
-static bool is_bad(const char *module, const char *name)
-{
-    for (size_t i = 0; i < sizeof bad_modules / sizeof *bad_modules; i++)
-        if (is_below(module, bad_modules[i]))
-            return true;
-    for (size_t i = 0; i < sizeof bad_names / sizeof *bad_names; i++)
-        if (!strcmp(module, bad_names[i].module) && !strcmp(name, bad_names[i].name))
-            return true;
-    return strstr(name, "__") && strchr(name, '.');       /* "str.__class__.__mro__" */
-}
-
-static bool is_good(const char *module, const char *name)
-{
-    if (torch_name_of(module, name) != TORCH_NAME_OTHER)
-        return true;
-    for (size_t i = 0; i < sizeof good_names / sizeof *good_names; i++)
-        if (!strcmp(module, good_names[i].module) &&
-            (!good_names[i].name || !strcmp(name, good_names[i].name)))
-            return true;
-    if (!strcmp(module, "torch") && sl_dtype_from_torch(name, strlen(name)))
-        return true;
-    return (!strcmp(module, "torch") || !strcmp(module, "torch.storage") ||
-            !strcmp(module, "torch.cuda")) && ends_with(name, "Storage");
-}
-
-int sl_pickle_global_risk(const char *module, const char *name)
-{
-    if (is_bad(module, name))
-        return 2;
-    return is_good(module, name) ? 0 : 1;
-}
-
 /* The two harmless uses of getattr: a member of an enum (as Python 3.11 wrote
  * them for a while), and a memory format of torch. */
 static bool getattr_is_tame(const struct torch_reader *r)
@@ -201,23 +87,44 @@ static bool getattr_is_tame(const struct torch_reader *r)
     return is_called;
 }
 
+/* Bytes that a pickle holds, in a form of their own (TE's extra states, storages in a plain pickle,
+ * payloads): what pickles in them ask for is told too, since who loads the outer one loads those. */
+static int tell_inside(struct torch_reader *r, struct sl_harm *harm)
+{
+    for (sl_node_id id = 1; id <= r->pickle.count; id++) {
+        const enum sl_node_kind kind = torch_node(r, id)->kind;
+        const char *s;
+        size_t len;
+        if (kind != SL_NODE_BYTES && kind != SL_NODE_BYTEARRAY && kind != SL_NODE_CALL)
+            continue;
+        if (torch_bytes(r, id, &s, &len) && sl_harm_look_inside(harm, s, len))
+            return SL_MEMORY;
+    }
+    return SL_OK;
+}
+
 int torch_globals_tell(struct torch_reader *r)
 {
-    uint32_t count = r->pickle.global_count;
-    struct sl_torch_global *globals = SL_ARENA_NEW(r->arena, struct sl_torch_global, count);
+    struct sl_harm harm = { .arena = r->arena };
+    const uint32_t own = r->pickle.global_count;
+    int *risks = SL_ARENA_NEW(&r->scratch, int, own);
+    if (!risks || sl_harm_risks(&r->pickle, &r->scratch, risks) || tell_inside(r, &harm))
+        return SL_MEMORY;
+    struct sl_torch_global *globals = SL_ARENA_NEW(r->arena, struct sl_torch_global, (uint64_t)own + harm.count);
     if (!globals)
         return SL_MEMORY;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < own; i++) {
         const struct sl_node *node = torch_node(r, r->pickle.globals[i]);
-        const char *module = node->u.global.module, *name = node->u.global.name;
         globals[i].name = torch_global_name(r, r->pickle.globals[i]);
-        globals[i].risk = sl_pickle_global_risk(module, name);
+        globals[i].risk = risks[i];
         if (!globals[i].name)
             return SL_MEMORY;
-        if (torch_name_of(module, name) == TORCH_NAME_GETATTR && getattr_is_tame(r))
+        if (torch_name_of(node->u.global.module, node->u.global.name) == TORCH_NAME_GETATTR && !node->extra && getattr_is_tame(r))
             globals[i].risk = 0;
     }
+    for (uint32_t i = 0; i < harm.count; i++)
+        globals[own + i] = (struct sl_torch_global){ .name = harm.names[i], .risk = 2 };
     r->out->globals = globals;
-    r->out->global_count = count;
+    r->out->global_count = own + harm.count;
     return SL_OK;
 }

@@ -20,6 +20,8 @@
 #include <string.h>
 
 #define BLOCK 1024u                      /* elements turned into doubles at a time */
+#define SHOWN_MOST (UINT64_C(1) << 30)   /* bytes that strides may repeat, in any case */
+#define SHOWN_TIMES 1024                 /* or this many times what there is */
 
 struct compare {
     struct sl_ckpt *a, *b;
@@ -318,14 +320,35 @@ static void count_results(struct sl_run *r)
         }
 }
 
+/* A file of some hundred bytes may show terabytes, by strides of 0: nobody waits for those to be compared. */
+static int refuse_endless(const struct sl_ckpt *c, const struct sl_layout *l, struct sl_error *err)
+{
+    char told[32], kept[32];
+    uint64_t shown = 0, held = 0;
+    for (size_t i = 0; i < c->tensor_count; i++)
+        if (sl_ckpt_repeats(&l->tensors[i]) && !sl_add_u64(shown, l->tensors[i].bytes, &shown))
+            shown = UINT64_MAX;
+    for (size_t i = 0; i < c->file_count; i++)
+        held += c->files[i].size;
+    if (shown < SHOWN_MOST || shown / SHOWN_TIMES < held)
+        return SL_OK;
+    return sl_fail(err, SL_UNSUPPORTED, c->path, "its tensors show %s of values by strides, of files of %s: too much to be compared one by one",
+                   sl_text_bytes(shown, told, sizeof told), sl_text_bytes(held, kept, sizeof kept));
+}
+
 static int body(struct sl_run *r, struct sl_error *err)
 {
     struct compare *v = r->job;
     uint64_t bytes = 0;
+    int code = refuse_endless(v->a, v->la, err);
+    if (!code)
+        code = refuse_endless(v->b, v->lb, err);
+    if (code)
+        return code;
     for (size_t i = 0; i < v->param_count; i++)
         bytes += sl_run_result_at(r, i)->bytes;
     sl_run_phase(r, SL_PHASE_VERIFY, bytes, v->param_count);
-    int code = sl_run_each(r, v->param_count, compare_param, err);
+    code = sl_run_each(r, v->param_count, compare_param, err);
     if (!code)
         code = sl_ckpt_unchanged(v->a, err);
     if (!code)
