@@ -39,6 +39,20 @@ static int refuse_damaged(const struct making *m)
     return SL_OK;
 }
 
+/* The types of arrays without elements, which no slice leads to: by param, UNKNOWN of all others. */
+static enum sl_dtype *types_of_empty(struct sl_conversion *p)
+{
+    const struct sl_layout *source = &p->source;
+    enum sl_dtype *types = SL_ARENA_NEW(&p->arena, enum sl_dtype, source->param_count);
+    for (size_t i = 0; types && i < source->tensor_count; i++) {
+        const struct sl_tensor *t = &source->tensors[i];
+        uint64_t at;
+        if (!t->count && sl_map_get(&source->param_index, t->name, strlen(t->name), &at))
+            types[at] = t->dtype;
+    }
+    return types;
+}
+
 static int copy_tensors(struct making *m)
 {
     struct sl_conversion *p = m->p;
@@ -46,7 +60,8 @@ static int copy_tensors(struct making *m)
     const char **rule = SL_ARENA_NEW(&p->arena, const char *, p->source.param_count);
     struct sl_slice *slices = SL_ARENA_NEW(&p->arena, struct sl_slice, p->source.param_count);
     size_t *first = SL_ARENA_NEW(&p->arena, size_t, p->source.param_count + 1);
-    if (!t || !rule || !slices || !first)
+    const enum sl_dtype *empty = types_of_empty(p);
+    if (!t || !rule || !slices || !first || !empty)
         return sl_fail_memory(m->err, p->source.param_count * sizeof *t);
     for (size_t i = 0; i < p->source.param_count; i++) {
         const struct sl_param *param = &p->source.params[i];
@@ -55,9 +70,9 @@ static int copy_tensors(struct making *m)
         const struct box whole = param_box(param);
         t[i] = (struct sl_tensor){ .name = param->name, .path = param->name, .ndim = param->ndim,
                                    .shape = param->shape, .count = box_volume(&whole, param->ndim),
-                                   .dtype = held ? p->source.tensors[any->tensor].dtype : m->want->dtype,
+                                   .dtype = held ? p->source.tensors[any->tensor].dtype : empty[i],
                                    .storage = -1, .file = -1, .rank = -1 };
-        if (held && m->want->dtype && sl_dtype_row(t[i].dtype)->is_float)
+        if (m->want->dtype && sl_dtype_row(t[i].dtype)->is_float)
             t[i].dtype = m->want->dtype;
         t[i].bytes = t[i].count * sl_dtype_size(t[i].dtype);
         slices[i] = (struct sl_slice){ .param = (uint32_t)i, .tensor = (uint32_t)i };

@@ -139,6 +139,18 @@ TEST(a_module_of_no_known_family_is_converted_as_it_is)
     assert_int_equal(l->shape[1], 5);
     assert_int_equal(sl_tensor_count(ck), 4);
     sl_close(ck);
+
+    snprintf(made, sizeof made, "%s/torch28", root);         /* without elements, 0-d, bool, int8, fp8, complex, odd names */
+    if (convert(FIXTURES "dist_versions/torch28", made, &o))
+        fail_msg("%s: %s", err.where, err.message);
+    ck = opened(made);
+    assert_int_equal(sl_tensor_count(ck), 16);               /* all that torch28.json lists */
+    l = logical(ck, "net.empty");
+    assert_int_equal(l->dtype, SL_F32);
+    assert_int_equal(l->shape[0], 0);
+    assert_int_equal(l->shape[1], 3);
+    assert_int_equal(logical(ck, "net.odd name/\xc3\xbc")->shape[0], 2);
+    sl_close(ck);
 }
 
 TEST(an_array_in_chunks_is_one_logical_tensor)
