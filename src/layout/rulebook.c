@@ -84,6 +84,8 @@ int rulebook_map(struct rulebook *b, const struct sl_rule *rule, const struct sl
         const int rc = sl_map_compile(rule->map, &env, b->arena, s, err);
         if (rc)
             return rc;
+        if (rule->cut_over && rule->cut_axis >= (int32_t)s->ndim)
+            return sl_fail(err, SL_USAGE, rule->name, "it is cut at axis %d, and its map has %u axes, counted from 0", rule->cut_axis, s->ndim);
         b->stored[i] = s;
     }
     *out = b->stored[i];

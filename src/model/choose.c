@@ -393,6 +393,7 @@ static int no_family(struct sl_detector *d)
         : type && !any_family_named(d, d->c->hf_config)
             ? sl_arena_printf(&m->arena, "config.json says model_type %s, which is not described in this version",
                               sl_text_printable(type, strlen(type), shown, sizeof shown))
+            : i == facts->look_count ? "its tensors are those of no model that is known here"
             : sl_arena_printf(&m->arena, "it looks like %s, which is not described in this version", says);
     if (!m->unsupported || sl_evidence_add(m, "tensor names", "looks like %s", says))
         return sl_fail_memory(d->err, 0);

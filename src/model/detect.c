@@ -56,7 +56,7 @@ static int flag_of_version(struct sl_detector *d)
     enum sl_said_by by;
     double version = d->c->checkpoint_version;
     const bool stated = sl_value_double(sl_known(d, "checkpoint_version", &by), &version);
-    if (d->seen.dialect != SL_DIALECT_LEGACY || sl_has_flag(d, "gqa"))
+    if (d->seen.dialect != SL_DIALECT_LEGACY || !sl_has_flag(d, "attention") || sl_has_flag(d, "gqa"))
         return SL_OK;
     if (!stated && version < 0) {
         version = 0;

@@ -162,7 +162,8 @@ static int check_want(const struct making *m)
     if (is_identity(m->p, m->want))
         return SL_OK;
     if (!model->family && model->unsupported)
-        return sl_fail(m->err, SL_UNSUPPORTED, m->p->ckpt->path, "%s", model->unsupported);
+        return sl_fail(m->err, SL_UNSUPPORTED, m->p->ckpt->path, "%s; another layout needs to know which rows its weights are made of:"
+                       " describe the model in a family file (--family-file; docs/families.md), or name one with --model", model->unsupported);
     if (!model->family)
         return sl_fail(m->err, SL_UNSUPPORTED, m->p->ckpt->path, "no family fits these tensors, so their layout "
                        "can't be changed: name it with --model, or describe it with --family-file");

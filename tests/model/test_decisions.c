@@ -293,6 +293,21 @@ TEST(words_that_the_tensors_contradict_are_problems)
     }
 }
 
+/* T5 of Hugging Face has a final_layer_norm, as Megatron's legacy model does, and nothing of its attention. */
+TEST(a_model_with_one_name_of_the_legacy_one_is_asked_nothing_about_it)
+{
+    const struct row t5 = {"shared.weight 71 32;encoder.block.0.layer.0.SelfAttention.q.weight 32 32;encoder.final_layer_norm.weight 32;"
+                           "decoder.final_layer_norm.weight 32;", "model_type=t5", NULL, SL_GUESS, "model_type t5"};
+    struct sl_ckpt *c = make(&t5, true);
+    struct sl_model *m;
+    c->checkpoint_version = -1;
+    assert_int_equal(sl_model_detect(c, &families, NULL, &m, NULL), SL_OK);
+    assert_null(judge(m, &t5));
+    assert_null(problem_of(m, "config-missing"));
+    sl_model_free(m);
+    made_free(c);
+}
+
 static int load(void **state)
 {
     (void)state;
@@ -314,6 +329,7 @@ int main(void)
         ROW(each_row_of_the_table_from_hugging_face_names),
         ROW(the_family_that_comes_next_is_told_with_its_best_sign),
         ROW(words_that_the_tensors_contradict_are_problems),
+        ROW(a_model_with_one_name_of_the_legacy_one_is_asked_nothing_about_it),
     };
     return cmocka_run_group_tests(tests, load, unload);
 }

@@ -88,6 +88,8 @@ TEST(a_mistake_is_said_with_its_line_and_its_place)
         { "[mlp.gate: ffn | mlp.up: ffn] hidden", "[mlp.gate: ffn | mlp.up: ffn/2] hidden", "gate_up_proj.weight", "tensors.hf ([mlp.gate: ffn", "'ffn/2' has a divisor" },
         { "attn.q: (group q_per_group head) hidden", "attn.q: (group head) hidden", "q_proj.weight", "tensors.hf (attn.q: (group head) hidden)", "'q_per_group' is missing" },
         { "attn.k: (group head) hidden", "attn.q: (group q_per_group head) hidden", "\"hf\": [", "tensors.hf", "layers.0.attn.k" },
+        { "post_attn_norm.weight\", \"map\": \"attn.post_norm: hidden\"", "post_attn_norm.weight\", \"map\": \"attn.post_norm: hidden\", \"cut\": \"tp:1\"",
+          "decoder.layers.{layer}.post_attn_norm.weight", "tensors.megatron", "cut at axis 1, and its map has 1 axes" },
         { "\"rotary_percent\", \"kind\"", "\"rotary_persent\", \"kind\"", "partial_rotary_factor", "config (partial_rotary_factor)", "rotary_persent" },
         { "\"key\": \"vocab\"", "\"key\": \"vocab_sise\"", "the vocabulary has", "detect", "vocab_sise" },
         { "\"weight\": 60", "\"weight\": 6000", "the vocabulary has", "detect", "from -1000 to 1000" },
