@@ -414,7 +414,7 @@ static void every_key_can_be_pressed_on_every_kind_of_checkpoint(void **state)
 
 static void make_strange_names(const char *path)
 {
-    static const char *const names[] = { "bell\\u0007", "red\\u001b[31m", "back\\u202ewards", "e\xcc\x81""clair.weight", "\xe5\xb1\x82.\xe6\x9d\x83\xe9\x87\x8d",
+    static const char *const names[] = { "bell\\u0007", "red\\u001b[31m", "back\\u202ewards", ("e\xcc\x81" "clair.weight"), "\xe5\xb1\x82.\xe6\x9d\x83\xe9\x87\x8d",
                                          "tab\\tnew\\nline", "zero\\u200bwidth", "c1\\u009b2J", "%s%n%d" };
     struct sl_buf head = { 0 };
     const size_t count = sizeof names / sizeof names[0];
