@@ -550,8 +550,13 @@ int sl_demo_write(const char *dir, const struct sl_demo_options *options, char *
 
 /* ---- problems ------------------------------------------------------------ */
 
-/* The table behind docs/problems.md. */
-struct sl_problem_code { const char *code, *title, *meaning, *advice; enum sl_severity severity; };
+/* The table behind docs/problems.md. expected, cause, damage and advice are what a finding says
+ * where it does not know better; {path} and {show} in advice stand for the path that was opened
+ * and the command that shows the tensor. */
+struct sl_problem_code {
+    const char *code, *title, *meaning, *expected, *cause, *damage, *advice;
+    enum sl_severity severity;
+};
 size_t sl_problem_code_count(void);
 const struct sl_problem_code *sl_problem_code(size_t index);
 

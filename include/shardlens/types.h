@@ -147,16 +147,23 @@ struct sl_rank {
 
 enum sl_severity { SL_NOTE, SL_WARNING, SL_ERROR };
 /* One finding: a card. `code` is stable kebab-case, listed in docs/problems.md;
- * `message` is the one sentence; the others may be "". */
+ * `message` is the one sentence. The place is told as far as the finding is of one
+ * place: texts are "", numbers -1 where it is not. */
 struct sl_problem {
     enum sl_severity severity;
     const char *code;
-    const char *where;      /* "mp_rank_01_001", file, tensor, "tp1 pp0"       */
-    const char *message;    /* what was found and what was expected            */
+    const char *where;      /* "mp_rank_01_001", file, "RANK TENSOR", tensor   */
+    const char *message;    /* what was found                                  */
     const char *expected;   /* what was expected, and why                      */
     const char *cause;      /* likely cause                                    */
     const char *damage;     /* what it damages, what still works               */
     const char *next;       /* what to do or type now                          */
+    const char *file;       /* relative to the checkpoint's folder             */
+    const char *tensor;     /* its name in that file                           */
+    const char *param;      /* the weights of the model in it, whose layers are
+                               counted through all stages                      */
+    int32_t tp, pp, ep;     /* the rank                                        */
+    int64_t offset;         /* byte of the file where the tensor begins        */
 };
 
 enum sl_confidence { SL_GUESS, SL_LIKELY, SL_CERTAIN };

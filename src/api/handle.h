@@ -63,8 +63,6 @@ struct sl_job {
 void sl_pair_report(const struct sl_job *job, struct sl_buf *out);
 /* logical.c: fills logicals and by_name. */
 int sl_logicals_make(struct sl_checkpoint *ck, struct sl_error *err);
-/* plans.c: " word", quoted where a shell would not take it as it stands. */
-void sl_shell_word(struct sl_buf *b, const char *word);
 /* sizes.c: the first size of the model that tp does not fit, and how large it is; NULL when it
  * fits all that are known. */
 const char *sl_tp_misfit(const struct sl_model *m, int32_t tp, int64_t *size);

@@ -2,6 +2,8 @@
  * problems. */
 #include "api/handle.h"
 
+#include "layout/place.h"
+
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/text.h"
@@ -142,13 +144,39 @@ static void tell_absent(struct sl_checkpoint *ck)
         sl_problem_add(&ck->problems, code, p->name, &more, "%zu weights of the model are in no tensor, first %s", a.count, p->name);
 }
 
+/* The tensor whose shape does not fit. What ranks say of it against each other is enough, and so is what is
+ * wrong with its whole rank: the misfit follows from that. */
+static void tell_misfit(struct sl_checkpoint *ck, const struct sl_error *err)
+{
+    static const char *const causes[] = { "shape-differs", "args-shape-differ", "misnumbered-rank", "mixed-iteration", "stage-order",
+                                          "keys-differ" };
+    const char *code = err->code == SL_INPUT ? "shape-unexpected" : "config-contradiction";
+    size_t rank = 0;
+    while (rank < ck->c->rank_count && (ck->c->ranks[rank].file < 0 || strcmp(ck->c->files[ck->c->ranks[rank].file].name, err->where)))
+        rank++;
+    const char *place = rank < ck->c->rank_count ? ck->c->ranks[rank].path : err->where;
+    const size_t name = strcspn(err->message, " ");      /* "NAME is [..], which does not fit .." */
+    char where[512];
+    for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
+        if (sl_problems_name(&ck->problems, causes[i], place))
+            return;
+    if (sl_problems_name(&ck->problems, "shape-differs", NULL))
+        return;
+    if (strncmp(err->message + name, " is [", 5)) {
+        sl_problem_add(&ck->problems, code, place, NULL, "%s", err->message);
+        return;
+    }
+    snprintf(where, sizeof where, "%.200s %.*s", place, (int)(name < 300 ? name : 300), err->message);
+    sl_problem_add(&ck->problems, code, where, NULL, "it%s", err->message + name);
+}
+
 static void add_layout(struct sl_checkpoint *ck)
 {
     struct sl_error err = { 0 };
     if (!ck->m->family || ck->m->missing)
         return;
     if (sl_layout_source(ck->m, ck->c, &ck->arena, &ck->layout, &err)) {
-        sl_problem_add(&ck->problems, err.code == SL_INPUT ? "shape-unexpected" : "config-contradiction", err.where, NULL, "%s", err.message);
+        tell_misfit(ck, &err);
         sl_layout_free(&ck->layout);
         ck->layout = (struct sl_layout){ 0 };
         return;
@@ -196,6 +224,7 @@ static void info_fill(struct sl_checkpoint *ck)
     info->rank_count = c->rank_count;
     info->torch_container = c->torch_container;
     info->storage = c->storage;
+    sl_problems_place(&ck->problems, ck->c, ck->has_layout ? &ck->layout : NULL);
     sl_problems_sort(&ck->problems);
     info->problems = ck->problems.items;
     info->problem_count = ck->problems.count;
@@ -227,11 +256,11 @@ static int keep_options(struct sl_checkpoint *ck, const struct sl_open_options *
     for (size_t i = 0; i < sizeof single / sizeof *single; i++)
         if (single[i].value) {
             sl_buf_printf(&b, " %s", single[i].name);
-            sl_shell_word(&b, single[i].value);
+            sl_buf_shell_word(&b, single[i].value);
         }
     for (size_t i = 0; i < o->set_count; i++) {
         sl_buf_str(&b, " --set");
-        sl_shell_word(&b, o->set[i]);
+        sl_buf_shell_word(&b, o->set[i]);
     }
     ck->options = b.failed ? NULL : sl_arena_str(&ck->arena, b.data ? b.data : "");
     sl_buf_free(&b);

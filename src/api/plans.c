@@ -176,49 +176,12 @@ static int want_fill(struct sl_plan *plan, const struct sl_plan_options *o, stru
 
 /* ---- info ------------------------------------------------------------------------ */
 
-/* $'..', which bash, zsh and ksh know: no terminal sees the bytes themselves. */
-static void quote_controls(struct sl_buf *b, const char *word)
-{
-    sl_buf_str(b, " $'");
-    for (; *word; word++) {
-        const unsigned char c = (unsigned char)*word;
-        if (c < ' ' || c >= 0x7f)
-            sl_buf_printf(b, "\\%03o", c);
-        else
-            sl_buf_printf(b, c == '\'' || c == '\\' ? "\\%c" : "%c", c);
-    }
-    sl_buf_char(b, '\'');
-}
-
-void sl_shell_word(struct sl_buf *b, const char *word)
-{
-    static const char controls[] = "\001\002\003\004\005\006\007\010\011\012\013\014\015\016\017\020\021\022\023\024"
-                                   "\025\026\027\030\031\032\033\034\035\036\037\177";
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
-    if (*word && strspn(word, plain) == strlen(word)) {
-        sl_buf_printf(b, " %s", word);
-        return;
-    }
-    if (strcspn(word, controls) < strlen(word)) {
-        quote_controls(b, word);
-        return;
-    }
-    sl_buf_str(b, " '");
-    for (; *word; word++) {
-        if (*word == '\'')
-            sl_buf_str(b, "'\\''");
-        else
-            sl_buf_char(b, *word);
-    }
-    sl_buf_char(b, '\'');
-}
-
 static const char *command_text(struct sl_plan *plan, const char *dst, const struct sl_plan_options *o)
 {
     struct sl_buf b = { 0 };
     sl_buf_str(&b, "shardlens convert");
-    sl_shell_word(&b, plan->ck->c->path);
-    sl_shell_word(&b, dst ? dst : "DST");
+    sl_buf_shell_word(&b, plan->ck->c->path);
+    sl_buf_shell_word(&b, dst ? dst : "DST");
     sl_buf_printf(&b, " --to %s", format_row(o->format)->name);
     if (o->dtype)
         sl_buf_printf(&b, " --dtype %s", sl_dtype_name(o->dtype));
@@ -233,7 +196,7 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
             sl_buf_printf(&b, " --%s %lld", numbers[i].name, (long long)numbers[i].n);
     if (o->pp_layout) {
         sl_buf_str(&b, " --pp-layout");
-        sl_shell_word(&b, o->pp_layout);
+        sl_buf_shell_word(&b, o->pp_layout);
     }
     if (o->names)
         sl_buf_printf(&b, " --names %s", o->names);
@@ -247,7 +210,7 @@ static const char *command_text(struct sl_plan *plan, const char *dst, const str
         sl_buf_printf(&b, " --iteration %lld", (long long)o->iteration);
     if (o->hf_config) {
         sl_buf_str(&b, " --hf-config");
-        sl_shell_word(&b, o->hf_config);
+        sl_buf_shell_word(&b, o->hf_config);
     }
     sl_buf_str(&b, plan->ck->options);
     char *text = b.failed ? NULL : sl_arena_str(&plan->arena, b.data);

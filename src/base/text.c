@@ -524,3 +524,42 @@ unsigned sl_text_distance(const char *a, const char *b)
     }
     return rows[len_a % 3][len_b];
 }
+
+/* ---- words of a shell ------------------------------------------------------------- */
+
+/* $'..', which bash, zsh and ksh know: no terminal sees the bytes themselves. */
+static void quote_controls(struct sl_buf *b, const char *word)
+{
+    sl_buf_str(b, " $'");
+    for (; *word; word++) {
+        const unsigned char c = (unsigned char)*word;
+        if (c < ' ' || c >= 0x7f)
+            sl_buf_printf(b, "\\%03o", c);
+        else
+            sl_buf_printf(b, c == '\'' || c == '\\' ? "\\%c" : "%c", c);
+    }
+    sl_buf_char(b, '\'');
+}
+
+void sl_buf_shell_word(struct sl_buf *b, const char *word)
+{
+    static const char controls[] = "\001\002\003\004\005\006\007\010\011\012\013\014\015\016\017\020\021\022\023\024"
+                                   "\025\026\027\030\031\032\033\034\035\036\037\177";
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+    if (*word && strspn(word, plain) == strlen(word)) {
+        sl_buf_printf(b, " %s", word);
+        return;
+    }
+    if (strcspn(word, controls) < strlen(word)) {
+        quote_controls(b, word);
+        return;
+    }
+    sl_buf_str(b, " '");
+    for (; *word; word++) {
+        if (*word == '\'')
+            sl_buf_str(b, "'\\''");
+        else
+            sl_buf_char(b, *word);
+    }
+    sl_buf_char(b, '\'');
+}

@@ -33,6 +33,8 @@ void sl_buf_vprintf(struct sl_buf *b, const char *format, va_list args)
 char *sl_text_printable(const char *s, size_t len, char *out, size_t room);
 /* The same appended to a buffer. */
 void sl_buf_printable(struct sl_buf *b, const char *s, size_t len);
+/* A blank and the word, quoted so that a shell takes it as one; control bytes as $'\033'. */
+void sl_buf_shell_word(struct sl_buf *b, const char *word);
 /* Is it already printable as above? */
 bool sl_text_is_printable(const char *s, size_t len);
 /* Is it valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF)? */

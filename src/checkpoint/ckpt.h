@@ -99,6 +99,10 @@ bool sl_ckpt_cached(struct sl_ckpt *c, int32_t file, uint64_t offset, uint64_t l
 int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err);
 /* Is (dev, ino) one of the source files? */
 bool sl_ckpt_has_inode(const struct sl_ckpt *c, uint64_t dev, uint64_t ino);
+/* Is a rank told to be of another save or another place? What else is odd about it follows from that. */
+bool sl_ckpt_is_foreign(const struct sl_ckpt *c, const struct sl_rank *r);
+/* Is something told of the set from which it follows that layers are not counted rightly? */
+bool sl_ckpt_layers_told(const struct sl_ckpt *c);
 /* CRC-32 the container keeps for the storage of t; false when it has none. */
 bool sl_ckpt_storage_crc(struct sl_ckpt *c, const struct sl_tensor *t, uint32_t *crc);
 

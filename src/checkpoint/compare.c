@@ -4,6 +4,7 @@
 
 #include "base/dtype.h"
 #include "base/map.h"
+#include "base/num.h"
 #include "base/value.h"
 
 #include <inttypes.h>
@@ -40,6 +41,27 @@ static bool like_one_of(const char *key, const char *const *patterns, size_t cou
 
 static bool readable(const struct sl_rank *r) { return r->file >= 0 && (r->status == SL_RANK_OK || r->status == SL_RANK_ODD); }
 
+/* A rank that is told to be of another save or place: what else differs on it follows from that, and it
+ * has no vote on what is right. */
+bool sl_ckpt_is_foreign(const struct sl_ckpt *c, const struct sl_rank *r)
+{
+    static const char *const codes[] = { "mixed-iteration", "args-shape-differ", "misnumbered-rank", "stage-order" };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (sl_problems_name(&c->problems, codes[i], r->path))
+            return true;
+    return false;
+}
+
+bool sl_ckpt_layers_told(const struct sl_ckpt *c)
+{
+    static const char *const codes[] = { "layer-gap", "layer-count", "missing-rank", "mixed-iteration", "args-shape-differ", "misnumbered-rank",
+                                         "stage-order", "keys-differ" };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (sl_problems_name(&c->problems, codes[i], NULL))
+            return true;
+    return false;
+}
+
 /* ---- iteration, version, chunks ------------------------------------------------- */
 
 static void compare_iterations(struct sl_ckpt *c, const struct found *found)
@@ -49,24 +71,33 @@ static void compare_iterations(struct sl_ckpt *c, const struct found *found)
         if (!readable(r) || r->iteration < 0 || c->release || r->iteration == c->iteration)
             continue;
         r->status = SL_RANK_ODD;
-        sl_problem_add(&c->problems, "mixed-iteration", r->path, NULL,
-                       "it is of iteration %" PRId64 ", most ranks are of %" PRId64, r->iteration, c->iteration);
+        char expected[120];
+        snprintf(expected, sizeof expected, "iteration %" PRId64 ", which most ranks say that they are of", c->iteration);
+        const struct sl_problem_text more = { .expected = expected };
+        sl_problem_add(&c->problems, "mixed-iteration", r->path, &more, "its file is of iteration %" PRId64, r->iteration);
     }
     if (found->iteration >= 0 && c->iteration >= 0 && found->iteration != c->iteration)
         sl_problem_add(&c->problems, "mixed-iteration", "", NULL,
                        "the folder is named iter_%07" PRId64 ", its files are of iteration %" PRId64, found->iteration, c->iteration);
 }
 
+static const char *version_text(double version, char *out, size_t room)
+{
+    snprintf(out, room, version < 0 ? "not stated" : "%g", version);
+    return out;
+}
+
 static void compare_versions(struct sl_ckpt *c)
 {
+    char a[32], b[32];
     for (size_t i = 0; i < c->rank_count; i++) {
         const struct sl_rank *r = &c->ranks[i];
         if (!readable(r))
             continue;
         const double here = c->opened[r->file].version, there = c->checkpoint_version;
         if (here < there || here > there)
-            sl_problem_add(&c->problems, "mixed-version", r->path, NULL,
-                           "checkpoint_version %g here, %g in the first rank (-1: not stated)", here, there);
+            sl_problem_add(&c->problems, "mixed-version", r->path, NULL, "checkpoint_version is %s in its file, %s in the first rank's",
+                           version_text(here, a, sizeof a), version_text(there, b, sizeof b));
     }
 }
 
@@ -83,7 +114,7 @@ static void compare_chunks(struct sl_ckpt *c)
             sl_problem_add(&c->problems, "chunk-mixture", r->path, NULL, "it has model and model0 together");
         else if (vpp > 1 && f->chunks != all)
             sl_problem_add(&c->problems, "chunk-mixture", r->path, NULL,
-                           "expected model0 to model%" PRId32 ", some are missing", vpp - 1);
+                           "it lacks some of model0 to model%" PRId32 ", which other ranks have", vpp - 1);
         else
             continue;
         r->status = SL_RANK_ODD;
@@ -149,18 +180,111 @@ static void compare_args(struct sl_ckpt *c)
         told += d.shape_count || d.other_count;
         if (d.shape_count) {
             r->status = SL_RANK_ODD;
-            sl_problem_add(&c->problems, "args-shape-differ", r->path, NULL, "against %s: %s%s", reference, d.shapes.data,
+            sl_problem_add(&c->problems, "args-shape-differ", r->path, NULL, "its args differ from those of %s: %s%s", reference, d.shapes.data,
                            d.shape_count > 4 ? " and more" : "");
         }
-        if (d.other_count)
-            sl_problem_add(&c->problems, "args-differ", r->path, NULL, "against %s: %s%s", reference, d.others.data,
+        if (d.other_count && !sl_ckpt_is_foreign(c, r))
+            sl_problem_add(&c->problems, "args-differ", r->path, NULL, "its args differ from those of %s: %s%s", reference, d.others.data,
                            d.other_count > 4 ? " and more" : "");
         sl_buf_free(&d.shapes);
         sl_buf_free(&d.others);
     }
-    if (without)
+    if (without == 1)
+        sl_problem_add(&c->problems, "args-differ", c->ranks[first_without].path, NULL, "it has no args, the other ranks do");
+    else if (without)
         sl_problem_add(&c->problems, "args-differ", c->ranks[first_without].path, NULL,
-                       "%zu of the ranks have no args, the others do", without);
+                       "it has no args, and so have %zu more ranks; the others do", without - 1);
+}
+
+/* ---- the rank that wrote a file ------------------------------------------------------------- */
+
+/* Where the process args.rank stands in the grid. Tensor parallel ranks count fastest, then context
+ * parallel ones; pipeline stages slowest, or with use_tp_pp_dp_mapping right after those.
+ * Source: Megatron-LM megatron/core/parallel_state.py (RankGenerator, initialize_model_parallel) */
+struct writer { int64_t number, tp, pp, ep; };
+
+static int64_t number_in(const struct sl_value *args, const char *key, int64_t otherwise)
+{
+    int64_t n;
+    return sl_value_int(sl_value_get(args, key), &n) && n >= 0 ? n : otherwise;
+}
+
+static bool writer_of(const struct sl_ckpt *c, size_t rank, struct writer *out)
+{
+    const struct sl_value *args = c->rank_args[rank];
+    const struct sl_parallel *p = &c->parallel;
+    const int64_t number = number_in(args, "rank", -1), world = number_in(args, "world_size", 0);
+    const int64_t context = number_in(args, "context_parallel_size", 1);
+    bool stages_inside = false;
+    (void)sl_value_bool(sl_value_get(args, "use_tp_pp_dp_mapping"), &stages_inside);
+    if (!args || number < 0 || number >= world || context < 1 || context > world || world % p->pp ||
+        number_in(args, "tensor_model_parallel_size", p->tp) != p->tp || number_in(args, "pipeline_model_parallel_size", p->pp) != p->pp)
+        return false;
+    const int64_t inside = (int64_t)p->tp * context;
+    *out = (struct writer){ number, number % p->tp, stages_inside ? number / inside % p->pp : number / (world / p->pp),
+                            p->ep > 1 ? number / sl_max_i64(p->etp, 1) % p->ep : 0 };
+    return true;
+}
+
+static bool is_at(const struct sl_rank *r, const struct writer *w)
+{
+    return w->tp == r->tp && w->pp == r->pp && w->ep == r->ep;
+}
+
+/* Tools that write checkpoints copy args.rank over, often the same to all. It is believed when most files lie
+ * where it says, or when all files only lie in each other's places. */
+static bool writers_are_true(const struct sl_ckpt *c, const struct writer *w, const bool *known)
+{
+    size_t count = 0, right = 0, once = 0;
+    for (size_t i = 0; i < c->rank_count; i++) {
+        if (!known[i])
+            continue;
+        count++;
+        right += is_at(&c->ranks[i], &w[i]);
+        bool alone = true, there = false;
+        for (size_t k = 0; k < c->rank_count; k++) {
+            alone = alone && (k == i || !known[k] || w[k].number != w[i].number);
+            there = there || (known[k] && is_at(&c->ranks[k], &w[i]));
+        }
+        once += alone && there;
+    }
+    return right < count && (2 * right > count || once == count);
+}
+
+static void tell_writer(struct sl_ckpt *c, const struct writer *all, const bool *known, size_t rank)
+{
+    struct sl_rank *r = &c->ranks[rank];
+    const struct writer *w = &all[rank];
+    const char *own = NULL;
+    bool twice = false;
+    char expected[320];
+    for (size_t i = 0; i < c->rank_count; i++)
+        if (is_at(&c->ranks[i], w)) {
+            own = c->ranks[i].path;
+            twice = known[i] && all[i].number == w->number;
+        }
+    snprintf(expected, sizeof expected, "a file that was written by tp %" PRId32 ", pp %" PRId32 ", ep %" PRId32 "; %s%s", r->tp, r->pp, r->ep,
+             twice ? "" : "what lies here belongs in ", own ? own : "another folder");
+    if (twice)
+        snprintf(expected + strlen(expected), sizeof expected - strlen(expected), " has a file of that rank too, so this one is a copy");
+    const struct sl_problem_text more = { .expected = expected };
+    r->status = SL_RANK_ODD;
+    sl_problem_add(&c->problems, "misnumbered-rank", r->path, &more,
+                   "its file was written by tp %" PRId64 ", pp %" PRId64 ", ep %" PRId64 " (args.rank is %" PRId64 ")", w->tp, w->pp, w->ep, w->number);
+}
+
+static void compare_writers(struct sl_ckpt *c)
+{
+    struct writer *w = calloc(c->rank_count, sizeof *w);
+    bool *known = calloc(c->rank_count, sizeof *known);
+    for (size_t i = 0; w && known && i < c->rank_count; i++)
+        known[i] = readable(&c->ranks[i]) && !sl_ckpt_is_foreign(c, &c->ranks[i]) && writer_of(c, i, &w[i]);
+    if (w && known && writers_are_true(c, w, known))
+        for (size_t i = 0; i < c->rank_count; i++)
+            if (known[i] && !is_at(&c->ranks[i], &w[i]))
+                tell_writer(c, w, known, i);
+    free(known);
+    free(w);
 }
 
 /* ---- names, shapes, types within a stage ----------------------------------------------- */
@@ -257,6 +381,29 @@ static bool count_alike(struct stage *s, size_t rank, const struct sl_tensor *t)
     return true;
 }
 
+/* Which kind of cut would explain one axis that differs: cause, or NULL. */
+static const char *cut_text(const struct sl_ckpt *c, const struct sl_tensor *here, const struct sl_tensor *there)
+{
+    const int32_t tp = c->parallel.tp;
+    uint32_t axis = 0, odd = 0;
+    for (uint32_t a = 0; here->ndim == there->ndim && a < here->ndim; a++)
+        if (here->shape[a] != there->shape[a]) {
+            axis = a;
+            odd++;
+        }
+    if (odd != 1 || here->shape[axis] <= 0 || there->shape[axis] <= 0)
+        return NULL;
+    const int64_t mine = here->shape[axis], its = there->shape[axis];
+    if (tp > 1 && mine % its == 0 && mine / its == tp)
+        return sl_arena_printf(c->problems.arena, "a whole tensor saved as a shard: %" PRId64 " = %" PRId64 " x TP %" PRId32, mine, its, tp);
+    if (mine % its == 0)
+        return sl_arena_printf(c->problems.arena, "a shard of a save at a smaller TP: %" PRId64 " = %" PRId64 " x %" PRId64, mine, its, mine / its);
+    if (its % mine == 0)
+        return sl_arena_printf(c->problems.arena, "a shard of a save at TP %" PRId64 ": %" PRId64 " = %" PRId64 " / %" PRId64,
+                               its / mine * tp, mine, its, its / mine);
+    return NULL;
+}
+
 static bool tell_odd_form(struct stage *s, size_t rank, const struct sl_tensor *t)
 {
     const struct slot *slot = slot_of(s, t, false);
@@ -264,16 +411,20 @@ static bool tell_odd_form(struct stage *s, size_t rank, const struct sl_tensor *
         return true;
     struct sl_rank *r = &s->c->ranks[rank];
     const char *other = s->c->ranks[slot->common->rank].path;
-    char here[128], there[128], expected[160];
+    char here[128], there[128], expected[200], where[512];
     r->status = SL_RANK_ODD;
-    snprintf(expected, sizeof expected, "as on %s and %zu of the %zu ranks of stage %" PRId32, other, slot->alike, slot->have, r->pp);
-    const struct sl_problem_text more = { .expected = expected };
+    if (2 * slot->alike > slot->have)
+        snprintf(expected, sizeof expected, "as on %s: %zu of the %zu ranks of stage %" PRId32 " that hold it agree", other, slot->alike, slot->have, r->pp);
+    else
+        snprintf(expected, sizeof expected, "as on %s, or %s is wrong: no majority of stage %" PRId32 " says which", other, other, r->pp);
+    snprintf(where, sizeof where, "%s %s", r->path, t->name);
+    const struct sl_problem_text more = { .expected = expected, .cause = cut_text(s->c, t, slot->common) };
     if (t->dtype != slot->common->dtype && s->told_dtypes++ < TOLD_AT_MOST)
-        sl_problem_add(&s->c->problems, "dtype-differs", r->path, &more, "%s is %s; on %s it is %s", t->name,
-                       sl_dtype_name(t->dtype), other, sl_dtype_name(slot->common->dtype));
+        sl_problem_add(&s->c->problems, "dtype-differs", where, &more, "it is %s; on %s it is %s", sl_dtype_name(t->dtype), other,
+                       sl_dtype_name(slot->common->dtype));
     if ((t->ndim != slot->common->ndim || memcmp(t->shape, slot->common->shape, t->ndim * sizeof *t->shape)) &&
         s->told_shapes++ < TOLD_AT_MOST)
-        sl_problem_add(&s->c->problems, "shape-differs", r->path, &more, "%s is %s; on %s it is %s", t->name,
+        sl_problem_add(&s->c->problems, "shape-differs", where, &more, "it is %s; on %s it is %s",
                        sl_text_shape(t->shape, t->ndim, here, sizeof here), other,
                        sl_text_shape(slot->common->shape, slot->common->ndim, there, sizeof there));
     return true;
@@ -365,7 +516,7 @@ static void compare_stages(struct sl_ckpt *c)
         struct stage s = { .c = c, .first = first, .members = members };
         const int32_t pp = c->ranks[i].pp;
         for (; i < c->rank_count && c->ranks[i].pp == pp; i++)
-            if (readable(&c->ranks[i]))
+            if (readable(&c->ranks[i]) && !sl_ckpt_is_foreign(c, &c->ranks[i]))
                 members[s.ranks++] = i;
         compare_stage(&s);
         sl_map_free(&s.names);
@@ -402,7 +553,7 @@ static void compare_ends(struct sl_ckpt *c)
         known = readable(&c->ranks[i]) && ends_of(&c->opened[c->ranks[i].file]).embedding;
     for (size_t i = 0; known && i < c->rank_count; i++) {
         struct sl_rank *r = &c->ranks[i];
-        if (!readable(r))
+        if (!readable(r) || sl_ckpt_is_foreign(c, r))
             continue;
         const struct ends e = ends_of(&c->opened[r->file]);
         const char *wrong = r->pp == 0 && !e.embedding      ? "it is of the first stage and has no embedding"
@@ -412,7 +563,7 @@ static void compare_ends(struct sl_ckpt *c)
         if (!wrong)
             continue;
         r->status = SL_RANK_ODD;
-        sl_problem_add(&c->problems, "stage-order", r->path, NULL, "%s (stage %" PRId32 " of %" PRId32 ")", wrong, r->pp, last + 1);
+        sl_problem_add(&c->problems, "stage-order", r->path, NULL, "%s (it is stage %" PRId32 " of 0 to %" PRId32 ")", wrong, r->pp, last);
     }
 }
 
@@ -424,6 +575,7 @@ void ckpt_compare_ranks(struct sl_ckpt *c, const struct found *found)
     compare_versions(c);
     compare_chunks(c);
     compare_args(c);
-    compare_stages(c);
+    compare_writers(c);
     compare_ends(c);
+    compare_stages(c);
 }

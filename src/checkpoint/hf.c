@@ -275,8 +275,10 @@ static void compare_index(struct hf *h)
 static void tell_damaged(struct sl_ckpt *c)
 {
     for (size_t i = 0; i < c->file_count; i++)
-        if (c->opened[i].code)
-            sl_problem_add(&c->problems, ckpt_damage_code(c->files[i].path), c->files[i].name, NULL, "%s", c->opened[i].err.message);
+        if (c->opened[i].code) {
+            const char *what, *code = ckpt_damage_code(&c->opened[i], c->files[i].path, &what);
+            sl_problem_add(&c->problems, code, c->files[i].name, NULL, "%s", what);
+        }
 }
 
 static void set_flat(struct sl_ckpt *c, enum sl_container container)

@@ -12,6 +12,7 @@
 
 #define MAX_LAYER  100000        /* a larger number in a name is no layer */
 #define MAX_CHUNKS (1 << 20)     /* of all stages together */
+#define STAGES_SHOWN 16
 
 /* Names that number the layers of the model itself. */
 static const char *const layer_prefixes[] = {
@@ -55,11 +56,11 @@ static bool set_layer(struct chunk *chunk, int32_t layer)
     return true;
 }
 
-static bool fill(const struct sl_ckpt *c, struct chunk *chunks)
+static bool fill(const struct sl_ckpt *c, const bool *foreign, struct chunk *chunks)
 {
     for (size_t i = 0; i < c->tensor_count; i++) {
         const struct sl_tensor *t = &c->tensors[i];
-        if (t->rank < 0 || t->flags & SL_TENSOR_OPTIMIZER || t->chunk >= c->parallel.vpp)
+        if (t->rank < 0 || t->flags & SL_TENSOR_OPTIMIZER || t->chunk >= c->parallel.vpp || foreign[t->rank])
             continue;
         const int32_t layer = layer_of(t->name), pp = c->ranks[t->rank].pp;
         if (layer >= 0 && pp < c->parallel.pp && !set_layer(&chunks[(size_t)pp * (size_t)c->parallel.vpp + (size_t)t->chunk], layer))
@@ -79,40 +80,67 @@ static void tell_gap(struct sl_ckpt *c, const struct chunk *chunk, int32_t pp, i
                    chunk->count, chunk->end - 1);
 }
 
-/* Is every stage there with at least one readable rank? */
-static bool all_stages_read(const struct sl_ckpt *c)
+/* Is every stage there with at least one rank that could be read and is of this save? */
+static bool all_stages_read(const struct sl_ckpt *c, const bool *foreign)
 {
     int32_t next = 0;            /* ranks are in order of pp */
     for (size_t i = 0; i < c->rank_count; i++)
-        if (c->ranks[i].pp == next && (c->ranks[i].status == SL_RANK_OK || c->ranks[i].status == SL_RANK_ODD))
+        if (c->ranks[i].pp == next && (c->ranks[i].status == SL_RANK_OK || c->ranks[i].status == SL_RANK_ODD) && !foreign[i])
             next++;
     return next == c->parallel.pp;
 }
 
-static void tell_count(struct sl_ckpt *c, int64_t found)
+/* "0: 12, 1: 12, 2: 11": layers of each stage. */
+static void stages_text(const struct sl_ckpt *c, const struct chunk *chunks, struct sl_buf *out)
+{
+    for (int32_t pp = 0; pp < c->parallel.pp; pp++) {
+        int64_t layers = 0;
+        for (int32_t k = 0; k < c->parallel.vpp; k++)
+            layers += chunks[(size_t)pp * (size_t)c->parallel.vpp + (size_t)k].count;
+        sl_buf_printf(out, "%s%" PRId32 ": %" PRId64, pp ? ", " : "", pp, layers);
+        if (pp == STAGES_SHOWN - 1 && pp + 1 < c->parallel.pp) {
+            sl_buf_str(out, ", ..");
+            return;
+        }
+    }
+}
+
+static void tell_count(struct sl_ckpt *c, const struct chunk *chunks, const bool *foreign, int64_t found)
 {
     int64_t said;
-    if (!all_stages_read(c) || !found || !sl_value_int(sl_value_get(c->args, "num_layers"), &said) || said == found)
+    if (!all_stages_read(c, foreign) || !found || !sl_value_int(sl_value_get(c->args, "num_layers"), &said) || said == found)
         return;
-    sl_problem_add(&c->problems, "layer-count", "", NULL, "the stages hold %" PRId64 " layers, args say num_layers=%" PRId64, found, said);
+    struct sl_buf stages = { 0 };
+    stages_text(c, chunks, &stages);
+    const char *expected = sl_arena_printf(&c->arena, "%" PRId64 ", which is num_layers of args; layers of each stage: %s", said,
+                                           stages.data ? stages.data : "");
+    sl_problem_add(&c->problems, "layer-count", "", &(struct sl_problem_text){ .expected = expected },
+                   "the stages hold %" PRId64 " layers together, args say %" PRId64, found, said);
+    sl_buf_free(&stages);
 }
 
 void ckpt_check_layers(struct sl_ckpt *c)
 {
     const uint64_t count = (uint64_t)c->parallel.pp * (uint64_t)c->parallel.vpp;
     struct chunk *chunks = count <= MAX_CHUNKS ? calloc(count, sizeof *chunks) : NULL;
+    bool *foreign = calloc(c->rank_count + 1, sizeof *foreign);
     int64_t found = 0;
-    if (!chunks)
-        return;
-    if (fill(c, chunks)) {
+    bool gap = false;
+    for (size_t i = 0; foreign && i < c->rank_count; i++)
+        foreign[i] = sl_ckpt_is_foreign(c, &c->ranks[i]);
+    if (chunks && foreign && fill(c, foreign, chunks)) {
         for (uint64_t i = 0; i < count; i++) {
             found += chunks[i].count;
-            if (chunks[i].count < chunks[i].end)
-                tell_gap(c, &chunks[i], (int32_t)(i / (uint64_t)c->parallel.vpp), (int32_t)(i % (uint64_t)c->parallel.vpp));
+            if (chunks[i].count == chunks[i].end)
+                continue;
+            gap = true;
+            tell_gap(c, &chunks[i], (int32_t)(i / (uint64_t)c->parallel.vpp), (int32_t)(i % (uint64_t)c->parallel.vpp));
         }
-        tell_count(c, found);
+        if (!gap)                /* else that is why */
+            tell_count(c, chunks, foreign, found);
     }
-    for (uint64_t i = 0; i < count; i++)
+    for (uint64_t i = 0; chunks && i < count; i++)
         free(chunks[i].has);
+    free(foreign);
     free(chunks);
 }

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define MAX_GRID (CKPT_MAX_RANK + 1)    /* ranks that are listed, missing ones included */
+#define MISSING_SHOWN 8                 /* names of missing folders in one finding */
 
 struct entry {                  /* one rank folder */
     const char *name;
@@ -35,16 +36,36 @@ struct grid {
     bool second_is_ep;
     bool from_args;             /* sizes are what args say */
     bool one;                   /* a lone rank: what is not there is not missed */
+    const struct entry **without_file;   /* by rank: a folder that is there without a model file, NULL */
 };
 
 /* ---- names ------------------------------------------------------------------- */
 
+/* Is it the name that Megatron gives? Its numbers have two and three digits at least. */
+static bool is_own_name(const char *name)
+{
+    struct rank_name n;
+    char own[64];
+    if (!ckpt_rank_name(name, &n))
+        return false;
+    if (n.count == 1)
+        snprintf(own, sizeof own, "mp_rank_%02" PRId32, n.number[0]);
+    else if (n.count == 2)
+        snprintf(own, sizeof own, "mp_rank_%02" PRId32 "_%03" PRId32, n.number[0], n.number[1]);
+    else
+        snprintf(own, sizeof own, "mp_rank_%02" PRId32 "_%03" PRId32 "_%03" PRId32, n.number[0], n.number[1], n.number[2]);
+    return !strcmp(name, own);
+}
+
+/* By place; of two names of one place Megatron's own first. */
 static int by_numbers(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
     for (unsigned i = 0; i < 3; i++)
         if (x->numbers.number[i] != y->numbers.number[i])
             return x->numbers.number[i] < y->numbers.number[i] ? -1 : 1;
+    if (is_own_name(x->name) != is_own_name(y->name))
+        return is_own_name(x->name) ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
@@ -271,9 +292,38 @@ static bool outside_grid(const struct entry *e, const struct sl_parallel *p)
     return e->tp >= p->tp || e->pp >= p->pp || e->ep >= p->ep;
 }
 
+/* A number of the first file that is rank (0, pp, 0): rows of its embedding (0 if it has none), final norm. */
+static const struct sl_ckpt_file *first_of_stage(const struct grid *g, int32_t pp)
+{
+    for (size_t i = 0; i < g->count; i++)
+        if (g->entries[i].tp == 0 && g->entries[i].pp == pp && g->entries[i].ep == 0)
+            return part_of(g, &g->entries[i]);
+    return NULL;
+}
+
+static int64_t embedding_rows(const struct sl_ckpt_file *f)
+{
+    for (size_t k = 0; k < f->tensor_count; k++)
+        if (!(f->tensors[k].flags & SL_TENSOR_OPTIMIZER) && f->tensors[k].ndim == 2 && sl_text_ends(f->tensors[k].name, "embedding.word_embeddings.weight"))
+            return f->tensors[k].shape[0];
+    return 0;
+}
+
+/* Is the grid that args describe whole by what the tensors say: TP shards of the embedding make
+ * padded_vocab_size, the stage that args call last has the final norm? Then what lies outside is left over. */
+static bool args_fit_tensors(const struct grid *g, const struct sl_parallel *said, const struct sl_parallel *names)
+{
+    const struct sl_ckpt_file *first = first_of_stage(g, 0), *last = first_of_stage(g, said->pp - 1);
+    int64_t padded = 0;
+    if (!first || !last || said->ep != names->ep || !sl_value_int(sl_value_get(first->args, "padded_vocab_size"), &padded))
+        return false;
+    return embedding_rows(first) * said->tp == padded && padded > 0 && holds_final_norm(last);
+}
+
 /* Sizes: what most files' args say, as far as the names have that number at all;
  * else what the names span. When all files say the same and folders lie outside
- * of it, the names are believed: somebody's converter copied args over. */
+ * of it, the names are believed: somebody's converter copied args over. But where
+ * the tensors are as args say, the folders outside are left over. */
 static void choose_sizes(struct grid *g)
 {
     struct sl_ckpt *c = g->c;
@@ -294,7 +344,7 @@ static void choose_sizes(struct grid *g)
     bool outside = false;
     for (size_t i = 0; i < g->count; i++)
         outside = outside || outside_grid(&g->entries[i], &said);
-    if (g->from_args && outside && all_tp && all_pp && all_ep) {
+    if (g->from_args && outside && all_tp && all_pp && all_ep && !args_fit_tensors(g, &said, &names)) {
         sl_problem_add(&c->problems, "config-contradiction", "args", NULL,
                        "args say TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32 ", the rank folders are TP=%" PRId32
                        " PP=%" PRId32 " EP=%" PRId32 ": the folders are believed",
@@ -379,22 +429,77 @@ static const char *rank_folder_name(const struct grid *g, int32_t tp, int32_t pp
     return sl_arena_printf(arena, "mp_rank_%02" PRId32 "_%03" PRId32 "_%03" PRId32, tp, pp, ep);
 }
 
+/* "tp 1, pp 0" or, with experts over ranks, "tp 1, pp 0, ep 2". */
+static const char *rank_text(const struct sl_parallel *p, const struct sl_rank *r, char *out, size_t room)
+{
+    const int len = snprintf(out, room, "tp %" PRId32 ", pp %" PRId32, r->tp, r->pp);
+    if (p->ep > 1 && len > 0 && (size_t)len < room)
+        snprintf(out + len, room - (size_t)len, ", ep %" PRId32, r->ep);
+    return out;
+}
+
 static void tell_missing(const struct grid *g, const struct sl_rank *r, const struct entry *e)
 {
     struct sl_ckpt *c = g->c;
     const struct sl_parallel *p = &c->parallel;
-    char expected[160], damage[160];
-    snprintf(expected, sizeof expected, "%s TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32,
+    char expected[200], damage[320], place[64];
+    rank_text(p, r, place, sizeof place);
+    snprintf(expected, sizeof expected, "%" PRId32 " rank folders, as %s TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32, p->tp * p->pp * p->ep,
              g->from_args ? "args say" : "the names of the other folders make", p->tp, p->pp, p->ep);
-    snprintf(damage, sizeof damage, "the shards of tensor parallel rank %" PRId32 " of pipeline stage %" PRId32 "%s",
-             r->tp, r->pp, p->ep > 1 ? " and the experts on it" : "");
+    snprintf(damage, sizeof damage, "the shards of %s are in no other file: its part of every split weight of stage %" PRId32 "%s. No conversion; the "
+             "ranks that are there can be listed, shown and checked", place, r->pp, p->ep > 1 ? ", and its experts" : "");
     const struct sl_problem_text more = { .expected = expected, .damage = damage };
     if (e)
         sl_problem_add(&c->problems, "missing-rank", r->path, &more, "the folder is there, but no model_optim_rng.pt in it");
     else
-        sl_problem_add(&c->problems, "missing-rank", r->path, &more,
-                       "%s is missing: tp %" PRId32 " of %" PRId32 ", pp %" PRId32 " of %" PRId32 "%s", r->path, r->tp, p->tp,
-                       r->pp, p->pp, p->ep > 1 ? " (an expert parallel rank)" : "");
+        sl_problem_add(&c->problems, "missing-rank", r->path, &more, "the folder of %s is not there", place);
+}
+
+/* Ranks of a stage of which several are missing make one finding. */
+static bool is_missing_at(const struct sl_ckpt *c, size_t i, int32_t pp)
+{
+    return c->ranks[i].status == SL_RANK_MISSING && c->ranks[i].pp == pp;
+}
+
+static void tell_missing_stage(const struct grid *g, int32_t pp, size_t first, size_t count, size_t all)
+{
+    struct sl_ckpt *c = g->c;
+    const struct sl_parallel *p = &c->parallel;
+    struct sl_buf names = { 0 };
+    char expected[200], damage[240];
+    size_t shown = 0;
+    for (size_t i = first; i < c->rank_count && shown < MISSING_SHOWN; i++)
+        if (is_missing_at(c, i, pp))
+            sl_buf_printf(&names, "%s%s", shown++ ? ", " : "", c->ranks[i].path);
+    if (count > shown)
+        sl_buf_printf(&names, " and %zu more", count - shown);
+    snprintf(expected, sizeof expected, "%" PRId32 " rank folders, as %s TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32, p->tp * p->pp * p->ep,
+             g->from_args ? "args say" : "the names of the other folders make", p->tp, p->pp, p->ep);
+    if (count == all)
+        snprintf(damage, sizeof damage, "all layers of stage %" PRId32 ". No conversion; the stages that are there can be listed, shown and checked", pp);
+    else
+        snprintf(damage, sizeof damage, "their parts of every split weight of stage %" PRId32 ". No conversion; the ranks that are there can be listed, "
+                 "shown and checked", pp);
+    const struct sl_problem_text more = { .expected = expected, .damage = damage };
+    sl_problem_add(&c->problems, "missing-rank", c->ranks[first].path, &more, "%zu of the %zu ranks of pipeline stage %" PRId32 " are missing: %s",
+                   count, all, pp, names.data ? names.data : "");
+    sl_buf_free(&names);
+}
+
+/* One finding a stage. */
+static void tell_missing_ranks(const struct grid *g)
+{
+    const struct sl_ckpt *c = g->c;
+    for (size_t i = 0, end; i < c->rank_count; i = end) {        /* pp is the slowest number */
+        size_t count = 0, first = 0;
+        for (end = i; end < c->rank_count && c->ranks[end].pp == c->ranks[i].pp; end++)
+            if (is_missing_at(c, end, c->ranks[i].pp) && !count++)
+                first = end;
+        if (count == 1)
+            tell_missing(g, &c->ranks[first], g->without_file[first]);
+        else if (count)
+            tell_missing_stage(g, c->ranks[i].pp, first, count, end - i);
+    }
 }
 
 static void fill_rank(struct sl_ckpt *c, struct sl_rank *r, const struct entry *e)
@@ -425,23 +530,25 @@ static int add_rank(struct grid *g, const struct entry *e, int32_t tp, int32_t p
         r->path = e ? e->name : rank_folder_name(g, tp, pp, ep);
         if (!r->path)
             return sl_fail_memory(err, 32);
-        tell_missing(g, r, e);
+        g->without_file[c->rank_count] = e;
     }
     c->rank_count++;
     return SL_OK;
 }
 
-static int new_ranks(struct sl_ckpt *c, uint64_t room, struct sl_error *err)
+static int new_ranks(struct grid *g, uint64_t room, struct sl_error *err)
 {
+    struct sl_ckpt *c = g->c;
+    g->without_file = SL_ARENA_NEW(&c->arena, const struct entry *, room);
     c->ranks = SL_ARENA_NEW(&c->arena, struct sl_rank, room);
     c->rank_args = SL_ARENA_NEW(&c->arena, const struct sl_value *, room);
-    return c->ranks && c->rank_args ? SL_OK : sl_fail_memory(err, room * sizeof(struct sl_rank));
+    return c->ranks && c->rank_args && g->without_file ? SL_OK : sl_fail_memory(err, room * sizeof(struct sl_rank));
 }
 
 /* Only the folders that are there, when the grid is too large to be true. */
 static int list_present(struct grid *g, uint64_t cells, struct sl_error *err)
 {
-    int code = new_ranks(g->c, g->count, err);
+    int code = new_ranks(g, g->count, err);
     for (size_t i = 0; !code && i < g->count; i++)
         if (!g->entries[i].extra && g->entries[i].index >= 0)
             code = add_rank(g, &g->entries[i], g->entries[i].tp, g->entries[i].pp, g->entries[i].ep, err);
@@ -460,7 +567,7 @@ static int build_grid(struct grid *g, struct sl_error *err)
         return list_present(g, count, err);
 
     const struct entry **cells = SL_ARENA_NEW(&g->c->arena, const struct entry *, count);
-    int code = cells ? new_ranks(g->c, count, err) : sl_fail_memory(err, count * sizeof *cells);
+    int code = cells ? new_ranks(g, count, err) : sl_fail_memory(err, count * sizeof *cells);
     for (size_t i = 0; !code && i < g->count; i++) {
         const struct entry *e = &g->entries[i];
         if (!e->extra)
@@ -475,6 +582,8 @@ static int build_grid(struct grid *g, struct sl_error *err)
                     code = add_rank(g, e, tp, pp, ep, err);
             }
     }
+    if (!code)
+        tell_missing_ranks(g);
     return code;
 }
 
@@ -503,16 +612,20 @@ static void tell_damaged(struct sl_ckpt *c, const struct sl_rank *r)
     const struct sl_file_info *info = &c->files[r->file];
     uint64_t least, most;
     const size_t siblings = sibling_sizes(c, r->pp, &least, &most);
-    char damage[160], here[32], there[32];
-    snprintf(damage, sizeof damage, "the shards of tp %" PRId32 ", pp %" PRId32 ", ep %" PRId32 " can't be used", r->tp, r->pp, r->ep);
-    const struct sl_problem_text more = { .cause = f->err.message, .damage = damage };
-    if (f->identified && siblings && info->size < least)
-        sl_problem_add(&c->problems, "truncated-shard", info->name, &more,
-                       "truncated: %s bytes found, siblings of the same stage have %s%s",
-                       sl_text_grouped(info->size, here, sizeof here), least == most ? "" : "about ",
-                       sl_text_grouped(most, there, sizeof there));
-    else
-        sl_problem_add(&c->problems, ckpt_damage_code(info->path), info->name, &more, "%s", f->err.message);
+    char damage[320], expected[160], place[64], here[32], there[32];
+    rank_text(&c->parallel, r, place, sizeof place);
+    snprintf(damage, sizeof damage, "the shards of %s are in no other file: its part of every split weight of stage %" PRId32 "%s. No conversion; the "
+             "other ranks can be listed, shown and checked", place, r->pp, c->parallel.ep > 1 ? ", and its experts" : "");
+    const struct sl_problem_text more = { .damage = damage };
+    const char *what, *code = ckpt_damage_code(f, info->path, &what);
+    if (!siblings || strcmp(code, "truncated-shard")) {
+        sl_problem_add(&c->problems, code, info->name, &more, "%s", what);
+        return;
+    }
+    snprintf(expected, sizeof expected, "%s%s bytes, as the other rank%s of pipeline stage %" PRId32 " ha%s", least == most ? "" : "about ",
+             sl_text_grouped(most, there, sizeof there), siblings == 1 ? "" : "s", r->pp, siblings == 1 ? "s" : "ve");
+    const struct sl_problem_text shorter = { .expected = expected, .damage = damage };
+    sl_problem_add(&c->problems, code, info->name, &shorter, "%s bytes: %s", sl_text_grouped(info->size, here, sizeof here), what);
 }
 
 /* ---- what the set says --------------------------------------------------------------------- */

@@ -537,9 +537,18 @@ static void tell_calls_in_error(struct sl_ckpt_file *f)
     sl_buf_free(&names);
 }
 
-const char *ckpt_damage_code(const char *path)
+const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char *path, const char **what)
 {
-    return access(path, R_OK) && (errno == EACCES || errno == EPERM) ? "unreadable-shard" : "damaged-shard";
+    static const char *const cut[] = { "truncated: ", "cut off: ", "damaged: " };
+    *what = f->err.message;
+    if (access(path, R_OK) && (errno == EACCES || errno == EPERM))
+        return "unreadable-shard";
+    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++)
+        if (sl_text_starts(f->err.message, cut[i])) {
+            *what = f->err.message + strlen(cut[i]);      /* the code says so */
+            return i < 2 ? "truncated-shard" : "damaged-shard";
+        }
+    return f->identified && !f->file.size ? "truncated-shard" : "damaged-shard";
 }
 
 void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)

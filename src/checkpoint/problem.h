@@ -1,6 +1,7 @@
 /* problem.h: findings, and the table of every kind there is. The table (in
- * problem.c) makes docs/problems.md and the severity of each code; a finding
- * with a code that is not in it is a bug and asserts. */
+ * problemtable.c) makes docs/problems.md, the severity of each code and the parts
+ * of the card that are not known better; a finding with a code that is not in it
+ * is a bug and asserts. */
 #ifndef SL_CHECKPOINT_PROBLEM_H
 #define SL_CHECKPOINT_PROBLEM_H
 
@@ -12,15 +13,17 @@ struct sl_problems {
     struct sl_problem *items;        /* grown in the arena */
     size_t count, room;
 };
-struct sl_problem_text { const char *expected, *cause, *damage, *next; };   /* NULL: "" */
+struct sl_problem_text { const char *expected, *cause, *damage, *next; };   /* NULL: what the table says */
 
-/* Adds one finding; severity from the table. `more` may be NULL. Texts are made printable. */
+/* Adds one finding of no place; severity from the table. `more` may be NULL. Texts are made printable. */
 void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
                     const struct sl_problem_text *more, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 /* Adds copies of all of `from`, with their severities. */
 void sl_problems_copy(struct sl_problems *p, const struct sl_problems *from);
-/* Worst first, order of finding otherwise kept. */
+/* Is there one of this code at this place: a rank folder, its file or a tensor of it? where NULL: anywhere. */
+bool sl_problems_name(const struct sl_problems *p, const char *code, const char *where);
+/* Worst first, then as in the table: causes before what follows from them. */
 void sl_problems_sort(struct sl_problems *p);
 bool sl_problems_have(const struct sl_problems *p, enum sl_severity at_least);
 

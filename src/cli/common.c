@@ -1,6 +1,7 @@
 /* common.c: what several commands need: opening, options into structs, texts of problems. */
 #include "cli/cli.h"
 #include "base/json.h"
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,20 +187,81 @@ void name_text(struct sl_buf *b, const char *s)
     sl_buf_printable(b, s, strlen(s));
 }
 
+static const struct { const char *label; size_t offset; bool of_note; } card_parts[] = {
+    { "expected", offsetof(struct sl_problem, expected), false }, { "cause", offsetof(struct sl_problem, cause), false },
+    { "damage", offsetof(struct sl_problem, damage), false }, { "next", offsetof(struct sl_problem, next), true },
+};
+#define CARD_PARTS (sizeof card_parts / sizeof card_parts[0])
+
+static const char *card_part(const struct sl_problem *p, size_t part)
+{
+    const char *text;
+    memcpy(&text, (const char *)p + card_parts[part].offset, sizeof text);
+    return text;
+}
+
+/* The rank, the byte, and the weights of the model: what the line above does not say. */
+static void place_text(struct sl_buf *b, const struct sl_problem *p)
+{
+    char byte[32];
+    const char *comma = "";
+    if (p->tp < 0 && p->offset < 0 && !*p->param)
+        return;
+    sl_buf_str(b, "          place: ");
+    if (p->tp >= 0) {
+        sl_buf_printf(b, "tp %d, pp %d", (int)p->tp, (int)p->pp);
+        if (p->ep > 0)
+            sl_buf_printf(b, ", ep %d", (int)p->ep);
+        comma = "; ";
+    }
+    if (*p->param && strcmp(p->param, p->where)) {
+        sl_buf_printf(b, "%s%s of the model", comma, p->param);
+        comma = "; ";
+    }
+    if (p->offset >= 0)
+        sl_buf_printf(b, "%sfrom byte %s of %s", comma, sl_text_grouped((uint64_t)p->offset, byte, sizeof byte), p->file);
+    sl_buf_char(b, '\n');
+}
+
+/* One card. What the card of the same code before it says as well is not said again; a note is its sentence
+ * and what to do. */
+static void problem_text(struct sl_buf *b, const struct sl_problem *p, const struct sl_problem *before)
+{
+    sl_buf_printf(b, "%-9s %s  %s%s%s\n", sl_severity_name(p->severity), p->code, p->where, *p->where ? ": " : "", p->message);
+    if (p->severity > SL_NOTE)
+        place_text(b, p);
+    for (size_t i = 0; i < CARD_PARTS; i++) {
+        const char *text = card_part(p, i);
+        const bool said = before && !strcmp(before->code, p->code) && !strcmp(card_part(before, i), text);
+        if (*text && !said && (p->severity > SL_NOTE || card_parts[i].of_note))
+            sl_buf_printf(b, "          %s: %s\n", card_parts[i].label, text);
+    }
+}
+
 void problems_text(struct sl_buf *b, const struct sl_problem *p, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        sl_buf_printf(b, "%-9s %s  %s%s%s\n", sl_severity_name(p[i].severity), p[i].code, p[i].where,
-                      *p[i].where ? ": " : "", p[i].message);
-        if (*p[i].expected)
-            sl_buf_printf(b, "          expected: %s\n", p[i].expected);
-        if (*p[i].cause)
-            sl_buf_printf(b, "          cause: %s\n", p[i].cause);
-        if (*p[i].damage)
-            sl_buf_printf(b, "          damage: %s\n", p[i].damage);
-        if (*p[i].next)
-            sl_buf_printf(b, "          next: %s\n", p[i].next);
+    for (size_t i = 0; i < count; i++)
+        problem_text(b, &p[i], i ? &p[i - 1] : NULL);
+}
+
+static void place_json(struct sl_json *j, const struct sl_problem *p)
+{
+    if (*p->file)
+        sl_json_kstr(j, "file", p->file);
+    if (p->tp >= 0) {
+        sl_json_key(j, "rank");
+        sl_json_object(j);
+        sl_json_kint(j, "tp", p->tp);
+        sl_json_kint(j, "pp", p->pp);
+        sl_json_kint(j, "ep", p->ep);
+        sl_json_object_end(j);
     }
+    if (*p->tensor)
+        sl_json_kstr(j, "tensor", p->tensor);
+    if (*p->param)
+        sl_json_kstr(j, "param", p->param);
+    if (p->offset >= 0)
+        sl_json_kint(j, "offset", p->offset);
 }
 
 void problems_json(struct sl_json *j, const struct sl_problem *p, size_t count)
@@ -212,12 +274,10 @@ void problems_json(struct sl_json *j, const struct sl_problem *p, size_t count)
         sl_json_kstr(j, "code", p[i].code);
         sl_json_kstr(j, "where", p[i].where);
         sl_json_kstr(j, "message", p[i].message);
-        const struct { const char *key, *text; } more[] = {
-            { "expected", p[i].expected }, { "cause", p[i].cause }, { "damage", p[i].damage }, { "next", p[i].next },
-        };
-        for (size_t k = 0; k < sizeof more / sizeof more[0]; k++)
-            if (*more[k].text)
-                sl_json_kstr(j, more[k].key, more[k].text);
+        place_json(j, &p[i]);
+        for (size_t k = 0; k < CARD_PARTS; k++)
+            if (*card_part(&p[i], k))
+                sl_json_kstr(j, card_parts[k].label, card_part(&p[i], k));
         sl_json_object_end(j);
     }
     sl_json_array_end(j);

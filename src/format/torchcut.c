@@ -153,14 +153,14 @@ static void tell(struct trail *t, bool in_record)
         sl_fail(t->r->err, SL_INPUT, t->r->file->path, "damaged: behind record %s, at byte %llu, no "
                 "record begins, and the archive has no directory at its end", t->last, ULL(t->at));
     else if (!in_record)
-        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: ends at byte %llu, behind record "
+        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: it ends at byte %llu, behind record "
                 "%s; a whole one has at least %llu bytes", ULL(t->r->length), t->last, ULL(least));
     else if (t->r->length < t->payload + t->size)
-        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: ends at byte %llu, inside record "
+        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: it ends at byte %llu, inside record "
                 "%s (%llu bytes from byte %llu on); a whole one has at least %llu bytes",
                 ULL(t->r->length), t->name, ULL(t->size), ULL(t->payload), ULL(least));
     else
-        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: ends at byte %llu, right behind "
+        sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: it ends at byte %llu, right behind "
                 "the bytes of record %s; a whole one has at least %llu bytes", ULL(t->r->length),
                 t->name, ULL(least));
 }
@@ -187,7 +187,7 @@ void torch_tell_cut(struct torch_reader *r)
     if (is_known)
         tell(&t, in_record);
     else if (t.is_in_pickle)
-        sl_fail(err, SL_INPUT, r->file->path, "truncated: ends at byte %llu, inside record %s, the "
+        sl_fail(err, SL_INPUT, r->file->path, "truncated: it ends at byte %llu, inside record %s, the "
                 "first of a torch file", ULL(r->length), t.name);
     sl_window_free(&t.window);
     free(bytes);

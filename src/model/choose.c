@@ -136,7 +136,7 @@ static int refuse_vocab(struct sl_detector *d, enum sl_said_by by, int64_t vocab
         return sl_fail(d->err, SL_USAGE, from, "vocab_size is %lld, but the embedding has %lld rows", (long long)vocab,
                        (long long)rows);
     sl_problem_add(&d->m->problems, "config-contradiction", from, NULL,
-                   "%s says vocab_size is %lld, but the embedding has %lld rows", from, (long long)vocab, (long long)rows);
+                   "%s %s vocab_size is %lld, but the embedding has %lld rows", from, sl_says(from), (long long)vocab, (long long)rows);
     return SL_OK;
 }
 

@@ -123,6 +123,8 @@ int sl_say(struct sl_detector *d, const char *key, enum sl_said_by by, const str
 int sl_say_int(struct sl_detector *d, const char *key, enum sl_said_by by, int64_t value);
 /* "args", "config.json", "--set", "preset minicpm-8b", .. */
 const char *sl_said_from(const struct sl_detector *d, enum sl_said_by by);
+/* "say" for args, "says" for config.json and presets. */
+const char *sl_says(const char *from);
 /* Fills m->config from what was said. */
 int sl_settings_finish(struct sl_detector *d);
 /* Adds what the family implies where nothing was said. */

@@ -70,6 +70,11 @@ int sl_say_int(struct sl_detector *d, const char *key, enum sl_said_by by, int64
     return sl_say(d, key, by, sl_value_new_int(&d->m->arena, value));
 }
 
+const char *sl_says(const char *from)
+{
+    return strcmp(from, "args") ? "says" : "say";
+}
+
 const char *sl_said_from(const struct sl_detector *d, enum sl_said_by by)
 {
     switch (by) {

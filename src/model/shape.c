@@ -344,7 +344,7 @@ static int heads_misfit(struct sl_detector *d, enum sl_said_by by, int64_t heads
     if (by == SL_BY_PRESET)
         return sl_fail(d->err, SL_USAGE, "--model", "%s has %s, but %s", d->row->name, what, why);
     sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
-                   "%s says %s, but %s", from, what, why);
+                   "%s %s %s, but %s", from, sl_says(from), what, why);
     return SL_OK;
 }
 
@@ -396,7 +396,7 @@ static int differ(struct sl_detector *d, const char *key, enum sl_said_by by, lo
     if (by == SL_BY_SET)
         return sl_fail(d->err, SL_USAGE, "--set", "%s is stated as %lld, but the tensors tell %lld", key, said, found);
     sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
-                   "%s says %s is %lld, %s says %lld", from, key, said, found_from, found);
+                   "%s %s %s is %lld, %s says %lld", from, sl_says(from), key, said, found_from, found);
     return SL_OK;
 }
 
@@ -588,16 +588,16 @@ static int solve_tie_of_both(struct sl_detector *d)
     const bool may_copy = d->seen.dialect == SL_DIALECT_HF || d->seen.pp > 1;
     if (known && by == SL_BY_SET)
         return keep_tie(d, said, SL_BY_SET);
-    if (!may_copy)
+    if (!may_copy && !(known && said && by == SL_BY_ARGS))
         return keep_tie(d, false, SL_BY_TENSORS);
     if (!head_is_copy(d, &equal))
         return keep_tie(d, known && said, known ? by : SL_BY_TENSORS);
     if (sl_evidence_add(d->m, "samples of their bytes", "output layer %s the embedding", equal ? "equals" : "differs from"))
         return sl_fail_memory(d->err, 0);
     if (known && said && !equal)
-        sl_problem_add(&d->m->problems, "tie-differs", "output layer", NULL,
-                       "%s says the head is tied, but it differs from the embedding; it is kept as a weight of its own",
-                       sl_said_from(d, by));
+        sl_problem_add(&d->m->problems, "tie-differs", d->seen.dialect == SL_DIALECT_HF ? "lm_head.weight" : "output_layer.weight", NULL,
+                       "%s %s the head is tied, but it differs from the embedding; it is kept as a weight of its own",
+                       sl_said_from(d, by), sl_says(sl_said_from(d, by)));
     if (known && !said && equal)                /* two weights that happen to be equal lose nothing apart */
         return keep_tie(d, false, by);
     return keep_tie(d, equal, SL_BY_TENSORS);
@@ -616,7 +616,8 @@ static int solve_tie(struct sl_detector *d)
         return sl_fail(d->err, SL_USAGE, "--set", "the head is stated as untied, but there is no output layer of its own");
     if (sl_value_bool(sl_said(d, "tie_embeddings", SL_BY_ARGS), &said) && !said)
         sl_problem_add(&d->m->problems, "config-contradiction", sl_said_from(d, SL_BY_ARGS), NULL,
-                       "%s says the head is not tied, but there is no output layer of its own", sl_said_from(d, SL_BY_ARGS));
+                       "%s %s the head is not tied, but there is no output layer of its own", sl_said_from(d, SL_BY_ARGS),
+                       sl_says(sl_said_from(d, SL_BY_ARGS)));
     return keep_tie(d, true, SL_BY_TENSORS);
 }
 
@@ -624,8 +625,10 @@ static int solve_tie(struct sl_detector *d)
 
 static int compare_size(struct sl_detector *d, const char *key)
 {
-    int64_t found, said;
+    int64_t found = 0, said;
     if (!sl_said_int(d, key, SL_BY_TENSORS, &found))
+        return SL_OK;
+    if (!strcmp(key, "num_layers") && sl_ckpt_layers_told(d->c))
         return SL_OK;
     for (int by = SL_BY_SET; by <= SL_BY_ARGS; by++)
         if (sl_said_int(d, key, (enum sl_said_by)by, &said) && said != found) {
@@ -669,10 +672,16 @@ static void compare_parts(struct sl_detector *d)
                            parts[i].what);
 }
 
-/* Biases and the gate: args that say otherwise are of another model, or were edited. */
+static void contradict(struct sl_detector *d, const char *said, const char *found)
+{
+    sl_problem_add(&d->m->problems, "config-contradiction", "args", NULL, "args say %s, the tensors %s", said, found);
+}
+
+/* Biases, norms and the gate: args that say otherwise are of another model, or were edited. */
 static void compare_flags(struct sl_detector *d)
 {
-    bool all = false, qkv = false, gated;
+    bool all = false, qkv = false, gated, norms, other = false;
+    const char *normalization = sl_value_str(sl_said(d, "normalization", SL_BY_ARGS));
     const bool known = sl_value_bool(sl_said(d, "add_bias_linear", SL_BY_ARGS), &all);
     (void)sl_value_bool(sl_said(d, "add_qkv_bias", SL_BY_ARGS), &qkv);
     if (!sl_has_flag(d, "attention") || sl_has_flag(d, "moe"))
@@ -684,6 +693,17 @@ static void compare_flags(struct sl_detector *d)
     if (sl_value_bool(sl_said(d, "swiglu", SL_BY_ARGS), &gated) && gated && !sl_has_flag(d, "gated"))
         sl_problem_add(&d->m->problems, "config-contradiction", "args", NULL,
                        "args say swiglu, but the first MLP matrix has no rows for a gate");
+    if (d->c->hf_config || d->seen.dialect != SL_DIALECT_MEGATRON)
+        return;
+    (void)sl_value_bool(sl_said(d, "quick_geglu", SL_BY_ARGS), &other);
+    if (sl_value_bool(sl_said(d, "swiglu", SL_BY_ARGS), &gated) && !gated && !other && sl_has_flag(d, "gated"))
+        contradict(d, "that the MLP has no gate (swiglu is false)", "have twice as many rows in its first matrix as columns in its second");
+    if (sl_value_bool(sl_said(d, "qk_layernorm", SL_BY_ARGS), &norms) && !norms && sl_has_flag(d, "qk_norm") && !sl_has_flag(d, "mla"))
+        contradict(d, "that queries and keys have no norms (qk_layernorm is false)", "have them");
+    if (normalization && !strcmp(normalization, "LayerNorm") && sl_has_flag(d, "final_norm") && !sl_has_flag(d, "norm_bias"))
+        contradict(d, "normalization is LayerNorm, whose norms have biases", "have none");
+    if (normalization && !strcmp(normalization, "RMSNorm") && sl_has_flag(d, "norm_bias"))
+        contradict(d, "normalization is RMSNorm, whose norms have no biases", "have them");
 }
 
 /* ---- the preset ---------------------------------------------------------- */

@@ -61,11 +61,14 @@ static const char *state_of(const struct sl_ckpt *c, const char *place, struct s
 {
     const size_t len = strlen(place);
     const char *text = "";
+    for (size_t i = 0; i < c->rank_count; i++)          /* one finding tells of several */
+        if (c->ranks[i].status == SL_RANK_MISSING && !strcmp(c->ranks[i].path, place))
+            return ", which is missing,";
     for (size_t i = 0; i < c->problems.count && !*text; i++) {
         const struct sl_problem *p = &c->problems.items[i];
         if (p->severity != SL_ERROR || strncmp(p->where, place, len) || (p->where[len] && p->where[len] != '/'))
             continue;
-        if (!strcmp(p->code, "missing-rank") || !strcmp(p->code, "hf-missing-file"))
+        if (!strcmp(p->code, "hf-missing-file"))
             text = ", which is missing,";
         else if (!strcmp(p->code, "truncated-shard") || !strcmp(p->code, "damaged-shard") || !strcmp(p->code, "unreadable-shard"))
             text = sl_arena_printf(arena, ", which can't be read (%s),", p->message);

@@ -82,7 +82,7 @@ static void tell_stages(struct judge *j, const int64_t *layers, int32_t pp)
 void judge_stages(struct judge *j)
 {
     const int32_t pp = j->c->parallel.pp;
-    if (!j->m || pp < 2 || !all_ranks_read(j->c))
+    if (!j->m || pp < 2 || !all_ranks_read(j->c) || sl_ckpt_layers_told(j->c))
         return;
     int64_t *layers = calloc((size_t)pp, sizeof *layers);
     bool uneven = false;

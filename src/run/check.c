@@ -4,6 +4,7 @@
  *
  * Nothing reads as sound that was not read: the verdict says how much was.
  */
+#include "layout/place.h"
 #include "run/compare.h"
 #include "run/integrity.h"
 #include "run/judge.h"
@@ -29,9 +30,12 @@ struct check {
     bool deep;
     uint32_t *tensors; size_t tensor_count;      /* weights with data */
     struct replica *replicas; size_t replica_count;
+    struct apart *apart;                         /* by rank, the last of what has none; guarded by the judge's lock */
     atomic_uint_least64_t compared, different, checked;
     atomic_uint_least64_t bad_items;             /* told up to BAD_ITEMS */
 };
+/* Copies on one rank that differ from those that a conversion takes. */
+struct apart { size_t count; uint32_t first, other; struct sl_sums sums; double worst; };
 /* Two slices of one param that hold the same box. */
 struct replica { uint32_t first, other; };
 
@@ -117,12 +121,7 @@ static int read_tensor(struct sl_run *r, struct sl_worker *w, const struct sl_te
 
 static void tell_crc(struct check *v, const struct sl_tensor *t, uint32_t crc, uint32_t kept)
 {
-    const struct finding f = {
-        .code = "crc", .t = t,
-        .more = { .expected = "bytes whose CRC-32 is the one that was stored when they were written",
-                  .cause = "a bad disk, memory or copy, or a tool that edited the file in place",
-                  .damage = "this tensor (and views of the same storage); the others have checksums of their own",
-                  .next = "Copy the file again from its source; a conversion would carry the damage over." } };
+    const struct finding f = { .code = "crc", .t = t };
     judge_tell(&v->judge, &f, "the CRC-32 of its record is %08x, the file says %08x: its bytes were changed after they were written", crc,
                kept);
 }
@@ -226,7 +225,8 @@ static int replicas_make(struct sl_run *r, struct check *v, struct sl_error *err
 {
     const struct sl_layout *l = v->layout;
     v->replicas = SL_ARENA_NEW(&r->arena, struct replica, l ? l->slice_count : 0);
-    if (!v->replicas)
+    v->apart = SL_ARENA_NEW(&r->arena, struct apart, v->c->rank_count + 1);
+    if (!v->replicas || !v->apart)
         return sl_fail_memory(err, (l ? l->slice_count : 0) * sizeof *v->replicas);
     for (size_t p = 0; l && p < l->param_count; p++)
         for (size_t i = l->param_first[p]; i < l->param_first[p + 1]; i++)
@@ -252,25 +252,65 @@ static struct sl_copy copy_of(const struct sl_layout *l, const struct sl_slice *
     return c;
 }
 
-static void judge_replica(struct check *v, const struct sl_param *p, const struct sl_tensor *a, const struct sl_tensor *b,
-                          const struct sl_sums *s)
+static double distance(const struct sl_sums *s) { return s->a2 > 0 ? sqrt(s->sum2 / s->a2) : 1; }
+
+static void tell_tie(struct check *v, const struct sl_param *p, const struct sl_tensor *a, const struct sl_tensor *b, const struct sl_sums *s)
 {
     char first[512], expected[600];
-    const double apart = s->a2 > 0 ? sqrt(s->sum2 / s->a2) : 1;
-    const bool tie = strcmp(a->name, b->name) != 0, drift = apart <= DRIFT;
     judge_place(v->c, a, first, sizeof first);
     snprintf(expected, sizeof expected, "the same bytes as %s: both hold the same part of %s", first, p->name);
     const struct finding f = {
-        .code = tie ? "tie-differs" : "replica-differs", .t = b, .severity = tie ? AS_IN_TABLE : drift ? AS_WARNING : AS_ERROR,
-        .more = { .expected = expected,
-                  .cause = tie     ? "the model is not tied, or the first and the last stage are of different saves"
-                           : drift ? "ranks drifted apart in training: gradients of it were not summed over all ranks"
-                                   : "the rank is of another save, or its bytes are damaged",
-                  .damage = "a conversion takes the first and leaves this one out",
-                  .next = tie ? "If the model is not tied, state --set untie_embeddings_and_output_weights=true; else take all files of one save."
-                              : "Look at both with show; if the rank is of another save, take all files of one save." } };
+        .code = "tie-differs", .t = b,
+        .more = { .expected = expected, .damage = "a conversion takes the first and leaves this one out" } };
     judge_tell(&v->judge, &f, "%llu of %llu values of %s differ from %s, by at most %g", (unsigned long long)s->different,
                (unsigned long long)s->count, p->name, first, s->max);
+}
+
+/* One finding a rank: files of two saves differ in every norm there is. What is told to be of another save is no news. */
+static void tell_apart(struct check *v, const struct apart *x)
+{
+    const struct sl_slice *a = &v->layout->slices[x->first], *b = &v->layout->slices[x->other];
+    const struct sl_tensor *ta = &v->layout->tensors[a->tensor], *tb = &v->layout->tensors[b->tensor];
+    const struct sl_param *p = &v->layout->params[a->param];
+    const bool drift = x->worst <= DRIFT;
+    char first[512], expected[600], more[80] = "";
+    if ((tb->rank >= 0 && sl_ckpt_is_foreign(v->c, &v->c->ranks[tb->rank])) || (ta->rank >= 0 && sl_ckpt_is_foreign(v->c, &v->c->ranks[ta->rank])))
+        return;
+    judge_place(v->c, ta, first, sizeof first);
+    snprintf(expected, sizeof expected, "the same bytes as %s: both hold the same part of %s", first, p->name);
+    if (x->count > 1)
+        snprintf(more, sizeof more, "; so it is in %zu more tensors of this rank", x->count - 1);
+    const struct finding f = {
+        .code = "replica-differs", .t = tb, .severity = drift ? AS_WARNING : AS_ERROR,
+        .more = { .expected = expected,
+                  .cause = drift ? "ranks drifted apart in training: gradients of it were not summed over all ranks"
+                                 : "the rank is of another save, or its bytes are damaged",
+                  .damage = "a conversion takes the first and leaves this one out",
+                  .next = drift ? "Nothing, if the drift is known; look at both: {show}"
+                                : "If the rank is of another save, take all files of one save; look at both: {show}" } };
+    judge_tell(&v->judge, &f, "%llu of %llu values of %s differ from %s, by at most %g%s", (unsigned long long)x->sums.different,
+               (unsigned long long)x->sums.count, p->name, first, x->sums.max, more);
+}
+
+static void judge_replica(struct check *v, const struct replica *r, const struct sl_sums *s)
+{
+    const struct sl_layout *l = v->layout;
+    const struct sl_slice *a = &l->slices[r->first], *b = &l->slices[r->other];
+    const struct sl_tensor *ta = &l->tensors[a->tensor], *tb = &l->tensors[b->tensor];
+    if (strcmp(ta->name, tb->name)) {
+        tell_tie(v, &l->params[a->param], ta, tb, s);
+        return;
+    }
+    struct apart *x = &v->apart[tb->rank >= 0 ? (size_t)tb->rank : v->c->rank_count];
+    pthread_mutex_lock(&v->judge.lock);
+    if (!x->count || b->tensor < l->slices[x->other].tensor) {
+        x->first = r->first;
+        x->other = r->other;
+        x->sums = *s;
+    }
+    x->count++;
+    x->worst = fmax(x->worst, distance(s));
+    pthread_mutex_unlock(&v->judge.lock);
 }
 
 static int check_replica(struct sl_run *r, struct sl_worker *w, uint64_t i, struct sl_error *err)
@@ -290,7 +330,7 @@ static int check_replica(struct sl_run *r, struct sl_worker *w, uint64_t i, stru
     atomic_fetch_add(&v->compared, 1);
     if (s.different) {
         atomic_fetch_add(&v->different, 1);
-        judge_replica(v, &l->params[a->param], ta, tb, &s);
+        judge_replica(v, &v->replicas[i], &s);
     }
     return SL_OK;
 }
@@ -348,6 +388,7 @@ static int finish(struct sl_run *r, struct check *v, struct sl_error *err)
     c->tensors_checked = v->c->tensor_count;
     c->replicas_compared = atomic_load(&v->compared);
     c->replicas_different = atomic_load(&v->different);
+    sl_problems_place(v->problems, v->c, v->layout);
     sl_problems_sort(v->problems);
     c->problems = v->problems->items;
     c->problem_count = v->problems->count;
@@ -377,7 +418,11 @@ static int read_all(struct sl_run *r, struct check *v, struct sl_error *err)
     if (code)
         return code;
     sl_run_phase(r, SL_PHASE_VERIFY, replica_bytes(v), v->replica_count);
-    return sl_run_each(r, v->replica_count, check_replica, err);
+    code = sl_run_each(r, v->replica_count, check_replica, err);
+    for (size_t i = 0; !code && i <= v->c->rank_count; i++)
+        if (v->apart[i].count)
+            tell_apart(v, &v->apart[i]);
+    return code;
 }
 
 /* What shows when all weights are known. */

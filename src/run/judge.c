@@ -104,12 +104,7 @@ static bool is_only_padding(const struct judge *j, uint32_t tensor)
 
 static void tell_not_finite(struct judge *j, const struct sl_tensor *t, const char *code, const char *what, uint64_t bad, uint64_t count)
 {
-    const struct finding f = {
-        .code = code, .t = t,
-        .more = { .expected = "finite numbers only",
-                  .cause = "training diverged before this iteration was saved, or the bytes were damaged (a crc finding says so)",
-                  .damage = "every output that this weight has a part in; a conversion carries the values over unchanged",
-                  .next = "Use an earlier iteration; look at the tensor with show." } };
+    const struct finding f = { .code = code, .t = t };
     judge_tell(j, &f, "%" PRIu64 " of %" PRIu64 " values are %s", bad, count, what);
 }
 

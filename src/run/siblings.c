@@ -73,10 +73,7 @@ static void tell_outlier(struct judge *j, const struct peer *p, double median, s
     snprintf(expected, sizeof expected, "a root mean square near %.3g, the median of the same weight in %zu layers", median, layers);
     const struct finding f = {
         .code = "outlier", .t = t,
-        .more = { .expected = expected,
-                  .cause = "damaged bytes, a layer of another model or iteration, a scale applied twice or not at all, or a layer that diverged",
-                  .damage = "this layer's outputs; a conversion carries the values over unchanged",
-                  .next = "Look at the tensor with show and compare it with the next layer; a crc finding beside this one means damage." } };
+        .more = { .expected = expected } };
     judge_tell(j, &f, "its root mean square is %.3g, that is %.3g times the usual", p->rms, p->rms / median);
 }
 
@@ -201,6 +198,8 @@ static void tell_twin(struct judge *j, const struct twin *t, int32_t rank)
     const char *next = "Compare both files with their source (sha256sum) and copy the right one again.";
     char expected[256];
     if (!all && here->pp != there->pp)           /* layers may be repeated on purpose */
+        return;
+    if (sl_ckpt_is_foreign(j->c, here))          /* a copy, told by its args already */
         return;
     snprintf(expected, sizeof expected, "different bytes: tp %" PRId32 " pp %" PRId32 " ep %" PRId32 " and tp %" PRId32 " pp %" PRId32
              " ep %" PRId32 " hold different parts", here->tp, here->pp, here->ep, there->tp, there->pp, there->ep);

@@ -26,14 +26,15 @@ static struct sl_checkpoint *open_path(const char *path)
     return ck;
 }
 
-/* Every finding tells all parts of its card. */
+/* Every finding tells all parts of its card, and one of a tensor on a rank where its bytes are. */
 static void is_a_whole_card(const struct sl_problem *p)
 {
-    static const char *const ours[] = { "shards-identical", "outlier", "padding-not-constant", "uneven-stages", "source-changed",
-                                        "leftover", "bf16-in-fp32", "all-zero", "constant", "nan", "inf", "crc" };
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
-        if (!strcmp(p->code, ours[i]) && !(*p->message && *p->expected && *p->cause && *p->damage && *p->next))
-            fail_msg("%s lacks a part: %s / %s / %s / %s / %s", p->code, p->message, p->expected, p->cause, p->damage, p->next);
+    if (!(*p->message && *p->expected && *p->cause && *p->damage && *p->next) || strchr(p->next, '{'))
+        fail_msg("%s lacks a part: %s / %s / %s / %s / %s", p->code, p->message, p->expected, p->cause, p->damage, p->next);
+    if (!strncmp(p->where, "mp_rank_", 8) && strcmp(p->code, "extra-rank") && strcmp(p->code, "duplicate-rank") && (p->tp < 0 || p->pp < 0 || p->ep < 0))
+        fail_msg("%s @ %s: no rank", p->code, p->where);
+    if (!strncmp(p->where, "mp_rank_", 8) && strchr(p->where, ' ') && (!*p->file || !*p->tensor || p->offset < 0))
+        fail_msg("%s @ %s: no place", p->code, p->where);
 }
 
 static void check_opened(struct sl_checkpoint *ck, struct findings *out)
@@ -298,7 +299,19 @@ TEST(a_rank_file_copied_over_another_is_named)
     check(folder, &good);
     copy_file(file_of("mp_rank_00_000"), file_of("mp_rank_01_000"));
     check(folder, &now);
-    ONLY(good, now, "error shards-identical @ mp_rank_01_000");
+    ONLY(good, now, "error misnumbered-rank @ mp_rank_01_000", "-note uneven-stages @ ");      /* its args tell */
+}
+
+TEST(a_rank_file_copied_over_another_is_named_by_its_bytes_too)
+{
+    struct findings good, now;
+    copy_fixture("llama_tp2_pp1");
+    for (int i = 0; i < 2; i++)                 /* args of which the number of the process can't be made out */
+        patch_pickle(file_of(i ? "mp_rank_01" : "mp_rank_00"), "world_sizer", "world_sixer", 11, 1);
+    check(folder, &good);
+    copy_file(file_of("mp_rank_00"), file_of("mp_rank_01"));
+    check(folder, &now);
+    ONLY(good, now, "error shards-identical @ mp_rank_01");
 }
 
 TEST(one_shard_that_is_another_ranks_is_named)
@@ -506,6 +519,7 @@ int main(void)
         IN_FOLDER(a_bias_of_zeros_is_a_note),
         IN_FOLDER(fp32_whose_lower_halves_are_zero_was_bf16_once),
         IN_FOLDER(a_rank_file_copied_over_another_is_named),
+        IN_FOLDER(a_rank_file_copied_over_another_is_named_by_its_bytes_too),
         IN_FOLDER(one_shard_that_is_another_ranks_is_named),
         IN_FOLDER(an_expert_that_is_another_ranks_is_named),
         IN_FOLDER(experts_that_no_file_holds_are_counted),

@@ -8,10 +8,27 @@
 
 #define PAGE "docs/problems.md"
 
+/* {path} and {show} are commands where the checkpoint is known. */
+static void write_advice(struct sl_buf *page, const char *text)
+{
+    static const struct { const char *mark, *words; } marks[] = { { "{path}", "PATH" }, { "{show}", "shardlens show PATH TENSOR" } };
+    while (*text) {
+        size_t m = 0;
+        while (m < 2 && strncmp(text, marks[m].mark, 6))
+            m++;
+        if (m == 2)
+            sl_buf_char(page, *text++);
+        else
+            sl_buf_str(page, marks[m].words), text += 6;
+    }
+}
+
 static void write_row(struct sl_buf *page, const struct sl_problem_code *p)
 {
-    sl_buf_printf(page, "## %s\n\n**%s** · %s\n\n%s\n\nWhat to do: %s\n\n", p->code, sl_severity_name(p->severity), p->title,
-                  p->meaning, p->advice);
+    sl_buf_printf(page, "## %s\n\n**%s** · %s\n\n%s\n\n", p->code, sl_severity_name(p->severity), p->title, p->meaning);
+    sl_buf_printf(page, "- Expected: %s.\n- Likely cause: %s.\n- Damage: %s.\n- What to do: ", p->expected, p->cause, p->damage);
+    write_advice(page, p->advice);
+    sl_buf_str(page, "\n\n");
 }
 
 static void write_page(struct sl_buf *page)
@@ -21,9 +38,11 @@ static void write_page(struct sl_buf *page)
                "What `inspect` and `check` may report, and the screen of findings shows. Codes are stable: a script may rely on\n"
                "them. An **error** means that a conversion would be wrong or is refused, a **warning** that somebody should look,\n"
                "a **note** that it is good to know. `check` exits with 1 when there is an error.\n\n"
-               "Each finding also says where (rank, file or tensor), what was found and what was expected, and where they are\n"
-               "known: the likely cause, what it damages, and the next command.\n\n"
-               "This page is made from the table in `src/checkpoint/problem.c` by `tests/api/test_problems_doc.c`.\n\n"
+               "Each finding says where (rank, file, tensor, the weights of the model in it, the byte), what was found, what was\n"
+               "expected and why, the likely cause, what it damages, and what to do. What is listed here under these words is what a\n"
+               "finding says where it does not know better. They come in this order, causes before what follows from them; what\n"
+               "is told of a whole rank (that it is missing, damaged, of another save) is not told again of each of its tensors.\n\n"
+               "This page is made from the table in `src/checkpoint/problemtable.c` by `tests/api/test_problems_doc.c`.\n\n"
                "| code | severity | |\n| --- | --- | --- |\n");
     for (size_t i = 0; i < sl_problem_code_count(); i++) {
         const struct sl_problem_code *p = sl_problem_code(i);

@@ -14,8 +14,8 @@ TEST(a_missing_rank_folder_is_named)
     struct sl_ckpt *c = opened(folder);
     const struct sl_problem *p = only_problem(c, "missing-rank");
     assert_string_equal(p->where, "mp_rank_01_001");
-    assert_string_equal(p->message, "mp_rank_01_001 is missing: tp 1 of 2, pp 1 of 2");
-    assert_string_equal(p->expected, "args say TP=2 PP=2 EP=1");
+    assert_string_equal(p->message, "the folder of tp 1, pp 1 is not there");
+    assert_string_equal(p->expected, "4 rank folders, as args say TP=2 PP=2 EP=1");
     assert_int_equal(p->severity, SL_ERROR);
     assert_int_equal(c->rank_count, 4);
     assert_int_equal(c->ranks[3].status, SL_RANK_MISSING);
@@ -30,9 +30,9 @@ TEST(a_whole_missing_stage_is_known_from_args)
     sl_folder_remove(in("iter_0000010/mp_rank_00_001"), NULL);
     sl_folder_remove(in("iter_0000010/mp_rank_01_001"), NULL);
     struct sl_ckpt *c = opened(folder);
-    assert_int_equal(c->problems.count, 2);
-    assert_string_equal(c->problems.items[0].where, "mp_rank_00_001");
-    assert_string_equal(c->problems.items[1].where, "mp_rank_01_001");
+    const struct sl_problem *p = only_problem(c, "missing-rank");
+    assert_string_equal(p->where, "mp_rank_00_001");
+    assert_string_equal(p->message, "2 of the 2 ranks of pipeline stage 1 are missing: mp_rank_00_001, mp_rank_01_001");
     assert_int_equal(c->rank_count, 4);
     sl_ckpt_close(c);
 }
@@ -70,8 +70,9 @@ TEST(a_truncated_shard_is_told_with_both_lengths)
     struct sl_ckpt *c = opened(folder);
     const struct sl_problem *p = only_problem(c, "truncated-shard");
     assert_string_equal(p->where, "mp_rank_01_000/model_optim_rng.pt");
-    assert_string_equal(p->message, "truncated: 40,000 bytes found, siblings of the same stage have 66,019");
-    assert_true(*p->cause);
+    assert_string_equal(p->message, "40,000 bytes: it ends at byte 40000, inside record model_optim_rng/data/5 (4160 bytes from byte 38464 on);"
+                                    " a whole one has at least 65428 bytes");
+    assert_string_equal(p->expected, "66,019 bytes, as the other rank of pipeline stage 0 has");
     assert_int_equal(c->ranks[1].status, SL_RANK_DAMAGED);
     assert_int_equal(c->ranks[1].tensors, 0);
     sl_ckpt_close(c);
@@ -82,7 +83,7 @@ TEST(an_empty_shard_is_truncated_too)
     two_by_two();
     assert_int_equal(truncate(in(FILE_OF("mp_rank_01_000")), 0), 0);
     struct sl_ckpt *c = opened(folder);
-    assert_non_null(strstr(only_problem(c, "truncated-shard")->message, "0 bytes found"));
+    assert_non_null(strstr(only_problem(c, "truncated-shard")->message, "0 bytes: the file is empty"));
     sl_ckpt_close(c);
 }
 
@@ -118,7 +119,8 @@ TEST(a_rank_of_another_iteration_is_named)
     struct sl_ckpt *c = opened(folder);
     const struct sl_problem *p = only_problem(c, "mixed-iteration");
     assert_string_equal(p->where, "mp_rank_01");
-    assert_string_equal(p->message, "it is of iteration 9, most ranks are of 10");
+    assert_string_equal(p->message, "its file is of iteration 9");
+    assert_string_equal(p->expected, "iteration 10, which most ranks say that they are of");
     assert_int_equal(c->ranks[1].status, SL_RANK_ODD);
     sl_ckpt_close(c);
 }
@@ -155,10 +157,9 @@ TEST(a_tensor_of_another_shape_is_named_on_its_rank)
     patch_pickle(in(FILE_OF("mp_rank_03")), "K(K\x0d\x86", "K'K\x0d\x86", 5, 1);
     struct sl_ckpt *c = opened(folder);
     const struct sl_problem *p = only_problem(c, "shape-differs");
-    assert_string_equal(p->where, "mp_rank_03");
-    assert_string_equal(p->message,
-                        "decoder.layers.0.mlp.linear_fc2.weight is [39, 13]; on mp_rank_00 it is [40, 13]");
-    assert_string_equal(p->expected, "as on mp_rank_00 and 3 of the 4 ranks of stage 0");
+    assert_string_equal(p->where, "mp_rank_03 decoder.layers.0.mlp.linear_fc2.weight");
+    assert_string_equal(p->message, "it is [39, 13]; on mp_rank_00 it is [40, 13]");
+    assert_string_equal(p->expected, "as on mp_rank_00: 3 of the 4 ranks of stage 0 that hold it agree");
     sl_ckpt_close(c);
 }
 
@@ -173,8 +174,8 @@ TEST(a_tensor_of_another_type_is_named_on_its_rank)
     make_rank("mp_rank_02", &(struct made_rank){ model, half, 1, NULL, -1 });
     struct sl_ckpt *c = opened(folder);
     const struct sl_problem *p = only_problem(c, "dtype-differs");
-    assert_string_equal(p->where, "mp_rank_01");
-    assert_string_equal(p->message, "decoder.layers.0.mlp.linear_fc1.weight is fp32; on mp_rank_00 it is bf16");
+    assert_string_equal(p->where, "mp_rank_01 decoder.layers.0.mlp.linear_fc1.weight");
+    assert_string_equal(p->message, "it is fp32; on mp_rank_00 it is bf16");
     sl_ckpt_close(c);
 }
 
@@ -209,17 +210,149 @@ TEST(two_folders_of_one_rank_are_told)
     sl_ckpt_close(c);
 }
 
-TEST(swapped_stages_are_noticed)
+static void swap_folders(const char *a, const char *b)
+{
+    char from[128], to[128];
+    snprintf(from, sizeof from, "iter_0000010/%s", a);
+    snprintf(to, sizeof to, "iter_0000010/%s", b);
+    assert_int_equal(rename(in(from), in("iter_0000010/x")), 0);
+    assert_int_equal(rename(in(to), in(from)), 0);
+    assert_int_equal(rename(in("iter_0000010/x"), in(to)), 0);
+}
+
+/* Without world_size, args do not tell which rank wrote a file. */
+TEST(swapped_stages_are_noticed_by_what_they_hold)
 {
     copy_fixture("llama_tp1_pp2");
-    assert_int_equal(rename(in("iter_0000010/mp_rank_00_000"), in("iter_0000010/x")), 0);
-    assert_int_equal(rename(in("iter_0000010/mp_rank_00_001"), in("iter_0000010/mp_rank_00_000")), 0);
-    assert_int_equal(rename(in("iter_0000010/x"), in("iter_0000010/mp_rank_00_001")), 0);
+    patch_pickle(in(FILE_OF("mp_rank_00_000")), "world_sizer", "world_sixer", 11, 1);
+    patch_pickle(in(FILE_OF("mp_rank_00_001")), "world_sizer", "world_sixer", 11, 1);
+    swap_folders("mp_rank_00_000", "mp_rank_00_001");
     struct sl_ckpt *c = opened(folder);
     assert_int_equal(c->problems.count, 2);
     assert_string_equal(c->problems.items[0].code, "stage-order");
     assert_string_equal(c->problems.items[0].where, "mp_rank_00_000");
+    assert_string_equal(c->problems.items[0].message, "it is of the first stage and has no embedding (it is stage 0 of 0 to 1)");
     assert_string_equal(c->problems.items[1].where, "mp_rank_00_001");
+    sl_ckpt_close(c);
+}
+
+/* Their shapes are alike: only args.rank shows it. */
+TEST(swapped_tensor_parallel_ranks_are_named_with_the_folders_they_belong_in)
+{
+    copy_fixture("llama_tp4_pp1");
+    swap_folders("mp_rank_01", "mp_rank_02");
+    struct sl_ckpt *c = opened(folder);
+    assert_int_equal(c->problems.count, 2);
+    for (size_t i = 0; i < 2; i++)
+        assert_string_equal(c->problems.items[i].code, "misnumbered-rank");
+    assert_string_equal(c->problems.items[0].where, "mp_rank_01");
+    assert_string_equal(c->problems.items[0].message, "its file was written by tp 2, pp 0, ep 0 (args.rank is 2)");
+    assert_non_null(strstr(c->problems.items[0].expected, "belongs in mp_rank_02"));
+    assert_string_equal(c->problems.items[1].where, "mp_rank_02");
+    sl_ckpt_close(c);
+}
+
+TEST(a_rank_in_the_place_of_another_stage_is_one_cause)
+{
+    two_by_two();
+    swap_folders("mp_rank_01_000", "mp_rank_01_001");
+    struct sl_ckpt *c = opened(folder);
+    assert_int_equal(c->problems.count, 2);
+    assert_string_equal(c->problems.items[0].code, "misnumbered-rank");
+    assert_string_equal(c->problems.items[1].code, "misnumbered-rank");
+    sl_ckpt_close(c);
+}
+
+TEST(a_file_copied_over_another_ranks_tells_whose_it_is)
+{
+    copy_fixture("llama_tp4_pp1");
+    copy_file(in(FILE_OF("mp_rank_00")), in(FILE_OF("mp_rank_03")));
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "misnumbered-rank");
+    assert_string_equal(p->where, "mp_rank_03");
+    assert_non_null(strstr(p->expected, "mp_rank_00 has a file of that rank too"));
+    sl_ckpt_close(c);
+}
+
+/* Tools that write checkpoints copy the args of one rank to all. */
+TEST(a_number_that_all_files_have_says_nothing)
+{
+    copy_fixture("llama_tp2_pp1");
+    /* BINUNICODE "rank", LONG_BINPUT 480, BININT1 1 */
+    patch_pickle(in(FILE_OF("mp_rank_01")), "\4\0\0\0rankr\xe0\1\0\0K\1", "\4\0\0\0rankr\xe0\1\0\0K\0", 15, 1);
+    struct sl_ckpt *c = opened(folder);
+    no_problems(c);
+    sl_ckpt_close(c);
+}
+
+/* Args say TP=2, as the tensors do: the third folder is left over though every file says so. */
+TEST(a_folder_beyond_what_args_and_tensors_say_is_left_out)
+{
+    copy_fixture("llama_tp2_pp1");
+    copy_tree(FIXTURES "llama_tp2_pp1/iter_0000010/mp_rank_01", in("iter_0000010/mp_rank_02"));
+    struct sl_ckpt *c = opened(folder);
+    assert_string_equal(only_problem(c, "extra-rank")->where, "mp_rank_02");
+    assert_int_equal(c->parallel.tp, 2);
+    sl_ckpt_close(c);
+}
+
+TEST(a_record_that_is_not_in_the_file_is_damage_and_no_cut)
+{
+    static const char name[] = "model_optim_rng/data/5";
+    two_by_two();
+    size_t len;
+    char *bytes = slurp(in(FILE_OF("mp_rank_01_001")), &len);
+    for (char *p = bytes; (p = memmem(p, (size_t)(bytes + len - p), name, sizeof name - 1)); p++)
+        p[sizeof name - 2] = 'X';
+    write_text(in(FILE_OF("mp_rank_01_001")), bytes, len);
+    free(bytes);
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "damaged-shard");
+    assert_string_equal(p->where, "mp_rank_01_001/model_optim_rng.pt");
+    assert_string_equal(p->message, "storage 5 is missing: the pickle names it, the file does not have it");
+    sl_ckpt_close(c);
+}
+
+TEST(a_whole_tensor_saved_as_a_shard_is_called_so)
+{
+    const struct made_tensor cut[] = { { "decoder.layers.0.mlp.linear_fc2.weight", SL_BF16, 8, 4 } };
+    const struct made_tensor whole[] = { { "decoder.layers.0.mlp.linear_fc2.weight", SL_BF16, 8, 12 } };
+    const struct made_tensor less[] = { { "decoder.layers.0.mlp.linear_fc2.weight", SL_BF16, 8, 2 } };
+    make_rank("mp_rank_00", &(struct made_rank){ model, cut, 1, NULL, -1 });
+    make_rank("mp_rank_01", &(struct made_rank){ model, cut, 1, NULL, -1 });
+    make_rank("mp_rank_02", &(struct made_rank){ model, whole, 1, NULL, -1 });
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "shape-differs");
+    assert_string_equal(p->where, "mp_rank_02 decoder.layers.0.mlp.linear_fc2.weight");
+    assert_string_equal(p->cause, "a whole tensor saved as a shard: 12 = 4 x TP 3");
+    sl_ckpt_close(c);
+    make_rank("mp_rank_02", &(struct made_rank){ model, less, 1, NULL, -1 });
+    c = opened(folder);
+    assert_string_equal(only_problem(c, "shape-differs")->cause, "a shard of a save at TP 6: 2 = 4 / 2");
+    sl_ckpt_close(c);
+}
+
+/* The second file as an older Megatron saved it: BINUNICODE, LONG_BINPUT 486, BINFLOAT 3.0 to 2.0 */
+TEST(a_rank_of_another_checkpoint_version_is_named)
+{
+    copy_fixture("llama_tp2_pp1");
+    patch_pickle(in(FILE_OF("mp_rank_01")), "checkpoint_versionr\xe6\1\0\0G@\x08", "checkpoint_versionr\xe6\1\0\0G@\0", 26, 1);
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "mixed-version");
+    assert_string_equal(p->where, "mp_rank_01");
+    assert_string_equal(p->message, "checkpoint_version is 2 in its file, 3 in the first rank's");
+    sl_ckpt_close(c);
+}
+
+TEST(a_rank_of_another_run_is_named_with_what_differs)
+{
+    copy_fixture("llama_tp2_pp1");
+    /* BINUNICODE "seed", LONG_BINPUT 482, BININT1 1 to 99 */
+    patch_pickle(in(FILE_OF("mp_rank_01")), "\4\0\0\0seedr\xe2\1\0\0K\1", "\4\0\0\0seedr\xe2\1\0\0K\x63", 15, 1);
+    struct sl_ckpt *c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "args-differ");
+    assert_string_equal(p->where, "mp_rank_01");
+    assert_string_equal(p->message, "its args differ from those of mp_rank_00: seed 99 (there 1)");
     sl_ckpt_close(c);
 }
 
@@ -231,7 +364,7 @@ TEST(sizes_in_args_that_differ_between_ranks_are_told)
     struct sl_ckpt *c = opened(folder);
     const struct sl_problem *p = only_problem(c, "args-shape-differ");
     assert_string_equal(p->where, "mp_rank_01");
-    assert_string_equal(p->message, "against mp_rank_00: hidden_size 8 (there 4)");
+    assert_string_equal(p->message, "its args differ from those of mp_rank_00: hidden_size 8 (there 4)");
     sl_ckpt_close(c);
 }
 
@@ -285,7 +418,7 @@ TEST(fewer_layers_than_args_say_are_told)
     const struct made_tensor t[] = { { "decoder.layers.0.mlp.linear_fc1.weight", SL_BF16, 8, 4 } };
     make_rank("mp_rank_00", &(struct made_rank){ model, t, 1, &(struct made_args){ .tp = 1, .pp = 1, .layers = 3 }, 5 });
     struct sl_ckpt *c = opened(folder);
-    assert_string_equal(only_problem(c, "layer-count")->message, "the stages hold 1 layers, args say num_layers=3");
+    assert_string_equal(only_problem(c, "layer-count")->message, "the stages hold 1 layers together, args say 3");
     sl_ckpt_close(c);
 }
 
@@ -405,7 +538,16 @@ int main(void)
         IN_FOLDER(ranks_of_another_size_in_the_folder_are_left_out),
         IN_FOLDER(ranks_with_another_form_of_name_are_left_out),
         IN_FOLDER(two_folders_of_one_rank_are_told),
-        IN_FOLDER(swapped_stages_are_noticed),
+        IN_FOLDER(swapped_stages_are_noticed_by_what_they_hold),
+        IN_FOLDER(swapped_tensor_parallel_ranks_are_named_with_the_folders_they_belong_in),
+        IN_FOLDER(a_rank_in_the_place_of_another_stage_is_one_cause),
+        IN_FOLDER(a_file_copied_over_another_ranks_tells_whose_it_is),
+        IN_FOLDER(a_number_that_all_files_have_says_nothing),
+        IN_FOLDER(a_folder_beyond_what_args_and_tensors_say_is_left_out),
+        IN_FOLDER(a_record_that_is_not_in_the_file_is_damage_and_no_cut),
+        IN_FOLDER(a_whole_tensor_saved_as_a_shard_is_called_so),
+        IN_FOLDER(a_rank_of_another_checkpoint_version_is_named),
+        IN_FOLDER(a_rank_of_another_run_is_named_with_what_differs),
         IN_FOLDER(sizes_in_args_that_differ_between_ranks_are_told),
         IN_FOLDER(args_of_another_layout_on_all_ranks_are_not_believed_against_the_folders),
         IN_FOLDER(a_missing_virtual_chunk_is_named),

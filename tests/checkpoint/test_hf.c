@@ -106,14 +106,14 @@ TEST(a_tensor_in_two_shards_is_told)
     sl_ckpt_close(c);
 }
 
-TEST(a_truncated_shard_is_damaged_and_the_others_open)
+TEST(a_truncated_shard_is_named_and_the_others_open)
 {
     two_shards();
     struct stat st;
     assert_int_equal(stat(in("model-00001-of-00002.safetensors"), &st), 0);
     assert_int_equal(truncate(in("model-00001-of-00002.safetensors"), st.st_size - 4), 0);
     struct sl_ckpt *c = opened(folder);
-    assert_string_equal(only_problem(c, "damaged-shard")->where, "model-00001-of-00002.safetensors");
+    assert_string_equal(only_problem(c, "truncated-shard")->where, "model-00001-of-00002.safetensors");
     assert_int_equal(c->tensor_count, 1);
     sl_ckpt_close(c);
 }
@@ -180,7 +180,7 @@ int main(void)
         IN_FOLDER(a_broken_index_is_told_and_the_files_are_read),
         IN_FOLDER(tensors_and_index_are_compared_both_ways),
         IN_FOLDER(a_tensor_in_two_shards_is_told),
-        IN_FOLDER(a_truncated_shard_is_damaged_and_the_others_open),
+        IN_FOLDER(a_truncated_shard_is_named_and_the_others_open),
         IN_FOLDER(other_safetensors_files_beside_the_index_are_not_read),
         IN_FOLDER(a_broken_config_is_told_and_the_tensors_are_shown),
         IN_FOLDER(a_bin_folder_is_read_as_torch_files),

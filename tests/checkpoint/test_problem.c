@@ -13,7 +13,7 @@ TEST(codes_are_kebab_case_and_no_two_are_equal)
             assert_true(islower((unsigned char)*p) || isdigit((unsigned char)*p) || *p == '-');
         for (size_t k = 0; k < i; k++)
             assert_string_not_equal(r->code, sl_problem_table[k].code);
-        assert_true(*r->title && *r->meaning && *r->advice);
+        assert_true(*r->title && *r->meaning && *r->expected && *r->cause && *r->damage && *r->advice);
         assert_int_equal(r->meaning[strlen(r->meaning) - 1], '.');
     }
 }
@@ -29,20 +29,22 @@ TEST(a_finding_has_the_severity_of_its_code_and_printable_texts)
     assert_string_equal(p.items[0].where, "x\\x1b[31m");
     assert_string_equal(p.items[0].message, "3 values");
     assert_string_equal(p.items[0].cause, "a\\x09b");
-    assert_string_equal(p.items[0].damage, "");
+    assert_non_null(strstr(p.items[0].damage, "every output"));      /* what the table says */
+    assert_int_equal(p.items[0].tp, -1);
+    assert_int_equal(p.items[0].offset, -1);
     assert_true(*p.items[0].next);
     sl_arena_free(&arena);
 }
 
-TEST(the_worst_come_first_and_equals_keep_their_order)
+TEST(the_worst_come_first_and_equals_stand_as_in_the_table)
 {
     struct sl_arena arena = { 0 };
     struct sl_problems p = { .arena = &arena };
-    const char *const codes[] = { "padding", "nan", "all-zero", "crc-missing", "inf", "tracker" };
+    const char *const codes[] = { "padding", "inf", "tracker", "crc-missing", "nan", "all-zero" };
     for (size_t i = 0; i < 6; i++)
         sl_problem_add(&p, codes[i], "", NULL, "x");
     sl_problems_sort(&p);
-    const char *const sorted[] = { "nan", "inf", "all-zero", "tracker", "padding", "crc-missing" };
+    const char *const sorted[] = { "nan", "inf", "all-zero", "tracker", "crc-missing", "padding" };
     for (size_t i = 0; i < 6; i++)
         assert_string_equal(p.items[i].code, sorted[i]);
     assert_true(sl_problems_have(&p, SL_ERROR));
@@ -66,7 +68,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ROW(codes_are_kebab_case_and_no_two_are_equal),
         ROW(a_finding_has_the_severity_of_its_code_and_printable_texts),
-        ROW(the_worst_come_first_and_equals_keep_their_order),
+        ROW(the_worst_come_first_and_equals_stand_as_in_the_table),
         ROW(many_findings_are_all_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

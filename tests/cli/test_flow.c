@@ -180,7 +180,7 @@ static void a_truncated_shard_says_how_long_it_is_and_should_be(void **state)
     assert_int_equal(s.code, 1);
     assert_non_null(strstr(s.out, "mp_rank_01_001"));
     said_free(&s);
-    snprintf(words, sizeof words, "mp_rank_01_001, which can't be read (truncated");
+    snprintf(words, sizeof words, "mp_rank_01_001, which can't be read (");
     refused(program("convert $T/cut $T/cut-hf"), 3, words);
     assert_int_not_equal(access(below("cut-hf"), F_OK), 0);
     remove_tree(below("cut"));

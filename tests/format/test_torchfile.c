@@ -368,7 +368,7 @@ static void a_cut_archive_says_where_it_ends(void **state)
     assert_says(&err, "ends at byte 300, inside record plain/data.pkl");
     file = memory_file(bytes, len - 1);
     assert_refused(sl_torch_open(&file, 0, len - 1, &arena, &t, &err), &err);
-    assert_says(&err, "truncated: ends at byte");
+    assert_says(&err, "truncated: it ends at byte");
     sl_arena_free(&arena);
     free(bytes);
 }
