@@ -612,7 +612,7 @@ static void tell_damaged(struct sl_ckpt *c, const struct sl_rank *r)
     const struct sl_file_info *info = &c->files[r->file];
     uint64_t least, most;
     const size_t siblings = sibling_sizes(c, r->pp, &least, &most);
-    char damage[320], expected[160], place[64], here[32], there[32];
+    char damage[320], expected[160], place[64], there[32];
     rank_text(&c->parallel, r, place, sizeof place);
     snprintf(damage, sizeof damage, "the shards of %s are in no other file: its part of every split weight of stage %" PRId32 "%s. No conversion; the "
              "other ranks can be listed, shown and checked", place, r->pp, c->parallel.ep > 1 ? ", and its experts" : "");
@@ -625,7 +625,7 @@ static void tell_damaged(struct sl_ckpt *c, const struct sl_rank *r)
     snprintf(expected, sizeof expected, "%s%s bytes, as the other rank%s of pipeline stage %" PRId32 " ha%s", least == most ? "" : "about ",
              sl_text_grouped(most, there, sizeof there), siblings == 1 ? "" : "s", r->pp, siblings == 1 ? "s" : "ve");
     const struct sl_problem_text shorter = { .expected = expected, .damage = damage };
-    sl_problem_add(&c->problems, code, info->name, &shorter, "%s bytes: %s", sl_text_grouped(info->size, here, sizeof here), what);
+    sl_problem_add(&c->problems, code, info->name, &shorter, "%s", what);
 }
 
 /* ---- what the set says --------------------------------------------------------------------- */

@@ -228,7 +228,7 @@ static void place_text(struct sl_buf *b, const struct sl_problem *p)
 static void problem_text(struct sl_buf *b, const struct sl_problem *p, const struct sl_problem *before)
 {
     sl_buf_printf(b, "%-9s %s  %s%s%s\n", sl_severity_name(p->severity), p->code, p->where, *p->where ? ": " : "", p->message);
-    if (p->severity > SL_NOTE)
+    if (p->severity > SL_NOTE && !(before && *p->where && !strcmp(before->where, p->where)))
         place_text(b, p);
     for (size_t i = 0; i < CARD_PARTS; i++) {
         const char *text = card_part(p, i);
