@@ -199,8 +199,9 @@ $(OUT)/tests/bench/hollow: $(OUT)/tests/bench/hollow.o $(LIB)
 scale: $(BIN) $(OUT)/tests/bench/hollow
 	$(Q)$(PYTHON) tests/bench/scale.py $(BIN) $(OUT)/tests/bench/hollow $(OUT)/scale
 
-golden: $(OUT)/tests/tui/test_screens
+golden: $(OUT)/tests/tui/test_screens $(OUT)/tests/tui/made_up/test_made_up
 	$(Q)SHARDLENS_GOLDEN=1 $(OUT)/tests/tui/test_screens
+	$(Q)SHARDLENS_GOLDEN=1 $(OUT)/tests/tui/made_up/test_made_up
 interop: $(BIN)
 	$(Q)sh tests/interop/run.sh $(BIN)
 fixtures:

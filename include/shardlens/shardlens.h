@@ -410,7 +410,7 @@ struct sl_progress {
     /* Sums over all workers since the start, in seconds: waiting for reads, waiting for
      * writes, and on a processor. The largest is what bounds the run. */
     double read_wait, write_wait, working;
-    uint32_t workers;
+    uint32_t workers;                    /* lines below; those that are too many and still at a tensor too */
     struct sl_worker_progress worker[SL_MAX_WORKERS];
 };
 /* What is at the place that a conversion would write to, or that another process is writing to. */
@@ -450,6 +450,10 @@ void sl_job_pause(struct sl_job *job, bool pause);
 void sl_job_cancel(struct sl_job *job, int code);   /* SL_INTERRUPTED, SL_TERMINATED, .. ; stops within a second */
 /* Stops once the tensors that workers are at are done, or no longer does: ends with SL_INTERRUPTED. */
 void sl_job_drain(struct sl_job *job, bool drain);
+/* So many workers from now on: 1 to SL_MAX_WORKERS, at most as many as options.memory has buffers
+ * for. Returns how many there will be. Those that are too many end the tensor they are at; more get
+ * buffers and threads at once, which is all that it waits for. The result is the same bytes. */
+uint32_t sl_job_workers(struct sl_job *job, uint32_t count);
 bool sl_job_finished(const struct sl_job *job);
 /* Waits for the end; returns its code and fills *err if it failed. A comparison that finds
  * differences, and a check that finds errors, has not failed: they are its result. */

@@ -177,6 +177,11 @@ void sl_job_drain(struct sl_job *job, bool drain)
     sl_run_drain(job->run, drain);
 }
 
+uint32_t sl_job_workers(struct sl_job *job, uint32_t count)
+{
+    return sl_run_workers(job->run, count);
+}
+
 int sl_place_look(const char *dst, struct sl_place *out, struct sl_error *err)
 {
     return sl_run_look(dst, out, err);

@@ -35,7 +35,7 @@ int sl_run_new(const struct sl_run_options *options, size_t count, struct sl_run
     r->result_count = count;
     r->results = sl_arena_new(&r->arena, count, sizeof *r->results);
     struct sl_result *pending = SL_ARENA_NEW(&r->arena, struct sl_result, count);
-    r->workers = SL_ARENA_NEW(&r->arena, struct sl_worker, r->threads);
+    r->workers = SL_ARENA_NEW(&r->arena, struct sl_worker, SL_MAX_WORKERS);
     if (r->options.report)
         r->options.report = sl_arena_str(&r->arena, r->options.report);
     if (!r->results || !pending || !r->workers || (options && options->report && !r->options.report)) {
@@ -46,8 +46,10 @@ int sl_run_new(const struct sl_run_options *options, size_t count, struct sl_run
         pending[i].first_different = UINT64_MAX;
         atomic_init(&r->results[i], &pending[i]);
     }
-    for (unsigned k = 0; k < r->threads; k++)
+    for (unsigned k = 0; k < SL_MAX_WORKERS; k++)
         atomic_init(&r->workers[k].name, "");
+    atomic_init(&r->wanted, r->threads);
+    r->ready = r->threads;
     *out = r;
     return SL_OK;
 }
@@ -75,6 +77,17 @@ static int divide_budget(struct sl_run *r, uint64_t largest, size_t *len, struct
     return SL_OK;
 }
 
+static bool give_buffers(struct sl_worker *w, unsigned char *pair, size_t len)
+{
+    w->hash = XXH3_createState();
+    if (!w->hash)
+        return false;
+    w->buffer = pair;
+    w->scratch = pair + len;
+    w->buffer_len = len;
+    return true;
+}
+
 int sl_run_buffers(struct sl_run *r, uint64_t largest, struct sl_error *err)
 {
     size_t len = 0;
@@ -90,16 +103,31 @@ int sl_run_buffers(struct sl_run *r, uint64_t largest, struct sl_error *err)
         return sl_fail_memory(err, 2 * len * r->threads);
     }
     r->pool = pool;
-    for (unsigned k = 0; k < r->threads; k++) {
-        struct sl_worker *w = &r->workers[k];
-        w->buffer = r->pool + 2 * k * len;
-        w->scratch = w->buffer + len;
-        w->buffer_len = len;
-        w->hash = XXH3_createState();
-        if (!w->hash)
+    r->buffer_len = len;
+    r->ready = r->threads;
+    atomic_store(&r->wanted, r->threads);
+    for (unsigned k = 0; k < r->threads; k++)
+        if (!give_buffers(&r->workers[k], r->pool + 2 * k * len, len))
             return sl_fail_memory(err, sizeof(XXH64_hash_t) * 64);
-    }
     return SL_OK;
+}
+
+/* One worker more, with buffers of its own. The lock is held. */
+static bool add_worker(struct sl_run *r)
+{
+    struct sl_worker *w = &r->workers[r->ready];
+    if (!r->buffer_len || r->ready == SL_MAX_WORKERS || r->options.memory / (2 * r->buffer_len) <= r->ready)
+        return false;
+    void *own = mmap(NULL, 2 * r->buffer_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (own == MAP_FAILED)
+        return false;
+    if (!give_buffers(w, own, r->buffer_len)) {
+        munmap(own, 2 * r->buffer_len);
+        return false;
+    }
+    w->own = true;
+    r->ready++;
+    return true;
 }
 
 /* ---- the control thread ---- */
@@ -185,8 +213,10 @@ void sl_run_free(struct sl_run *r)
     }
     if (r->release)
         r->release(r);
-    for (unsigned k = 0; r->workers && k < r->threads; k++) {
+    for (unsigned k = 0; r->workers && k < SL_MAX_WORKERS; k++) {
         XXH3_freeState(r->workers[k].hash);
+        if (r->workers[k].own)
+            munmap(r->workers[k].buffer, 2 * r->workers[k].buffer_len);
         sl_arena_free(&r->workers[k].arena);
     }
     if (r->pool)
@@ -213,12 +243,23 @@ int sl_run_step(struct sl_run *r, struct sl_error *err)
     return atomic_load_explicit(&r->failed, memory_order_relaxed);
 }
 
-struct each { struct sl_run *run; sl_run_work *work; };
+/* ---- the crew: workers that take numbers until there are no more ---- */
 
-static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
+struct sl_crew {
+    struct sl_run *run;
+    sl_run_work *work;
+    uint64_t count;
+    atomic_uint_least64_t next;          /* the next number nobody has taken */
+    atomic_int result;                   /* the first code that is not 0; ends it */
+    /* guarded by the run's lock: */
+    unsigned made;                       /* workers in it, the control thread being the first */
+    bool over;                           /* one found nothing more to take: who waits may leave */
+    struct hand { struct sl_crew *crew; unsigned worker; pthread_t thread; } hands[SL_MAX_WORKERS];
+};
+
+static int work_and_keep_error(struct sl_crew *crew, unsigned worker, uint64_t i)
 {
-    const struct each *each = arg;
-    struct sl_run *r = each->run;
+    struct sl_run *r = crew->run;
     struct sl_error err = { .code = SL_OK };
     const bool draining = atomic_load(&r->draining);
     if (!(r->goes_on && r->goes_on(r, i, draining)) && draining && !atomic_load(&r->cancel))
@@ -226,7 +267,7 @@ static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
     const struct sl_io_count before = sl_io_counted();
     int code = sl_run_step(r, &err);
     if (!code)
-        code = each->work(r, &r->workers[worker], i, &err);
+        code = crew->work(r, &r->workers[worker], i, &err);
     const struct sl_io_count after = sl_io_counted();
     atomic_fetch_add(&r->reads, after.reads - before.reads);
     atomic_fetch_add(&r->writes, after.writes - before.writes);
@@ -242,10 +283,100 @@ static int work_and_keep_error(void *arg, unsigned worker, uint64_t i)
     return code;
 }
 
+/* May this worker take another number? One that is too many waits until it is wanted again. */
+static bool may_take(struct sl_crew *crew, unsigned worker)
+{
+    struct sl_run *r = crew->run;
+    if (atomic_load(&crew->result))
+        return false;
+    if (worker < atomic_load(&r->wanted))
+        return true;
+    pthread_mutex_lock(&r->lock);
+    while (worker >= atomic_load(&r->wanted) && !crew->over)
+        pthread_cond_wait(&r->changed, &r->lock);
+    const bool over = crew->over;
+    pthread_mutex_unlock(&r->lock);
+    return !over;
+}
+
+static void take_numbers(struct sl_crew *crew, unsigned worker)
+{
+    struct sl_run *r = crew->run;
+    while (may_take(crew, worker)) {
+        const uint64_t i = atomic_fetch_add(&crew->next, 1);
+        if (i >= crew->count)
+            break;
+        const int code = work_and_keep_error(crew, worker, i);
+        int none = 0;
+        if (code)
+            atomic_compare_exchange_strong(&crew->result, &none, code);
+    }
+    pthread_mutex_lock(&r->lock);
+    crew->over = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void *hand_main(void *arg)
+{
+    const struct hand *hand = arg;
+    take_numbers(hand->crew, hand->worker);
+    return NULL;
+}
+
+/* Threads for the workers that are wanted, as far as there is work and threads can be had.
+ * The lock is held. All signals stay with the program. */
+static void crew_grow(struct sl_crew *crew)
+{
+    struct sl_run *r = crew->run;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (crew->made < atomic_load(&r->wanted) && crew->made < r->ready && crew->made < crew->count && !crew->over) {
+        struct hand *hand = &crew->hands[crew->made];
+        *hand = (struct hand){ .crew = crew, .worker = crew->made };
+        if (pthread_create(&hand->thread, NULL, hand_main, hand))
+            break;
+        crew->made++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+unsigned sl_run_workers(struct sl_run *r, unsigned count)
+{
+    pthread_mutex_lock(&r->lock);
+    count = count < 1 ? 1 : count > SL_MAX_WORKERS ? SL_MAX_WORKERS : count;
+    while (r->ready < count && add_worker(r))
+        ;
+    count = count < r->ready ? count : r->ready;
+    atomic_store(&r->wanted, count);
+    if (r->crew)
+        crew_grow(r->crew);
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
+    return count;
+}
+
+/* The control thread works too; it is never too many. */
+static int crew_work(struct sl_run *r, uint64_t count, sl_run_work *work)
+{
+    struct sl_crew crew = { .run = r, .work = work, .count = count, .made = 1 };
+    pthread_mutex_lock(&r->lock);
+    r->crew = &crew;
+    crew_grow(&crew);
+    pthread_mutex_unlock(&r->lock);
+    take_numbers(&crew, 0);
+    pthread_mutex_lock(&r->lock);
+    r->crew = NULL;                      /* it grows no more */
+    pthread_mutex_unlock(&r->lock);
+    for (unsigned k = 1; k < crew.made; k++)
+        pthread_join(crew.hands[k].thread, NULL);
+    return atomic_load(&crew.result);
+}
+
 int sl_run_each(struct sl_run *r, uint64_t count, sl_run_work *work, struct sl_error *err)
 {
-    struct each each = { .run = r, .work = work };
-    const int code = sl_parallel(r->threads, count, work_and_keep_error, &each);
+    const int code = crew_work(r, count, work);
     if (code && !atomic_load(&r->failed)) {
         sl_run_cancel(r, code);
         return sl_fail(err, code, "", "stopped on request");
@@ -408,9 +539,11 @@ void sl_run_progress(const struct sl_run *run, struct sl_progress *out)
     out->written_bytes = atomic_load(&r->written_bytes);
     const uint64_t ended = atomic_load(&r->ended_ns);
     out->seconds = (double)((ended ? ended : sl_now_ns()) - r->started_ns) / 1e9;
-    out->workers = r->threads;
-    for (unsigned k = 0; k < r->threads; k++) {
+    out->workers = atomic_load(&r->wanted);
+    for (unsigned k = 0; k < SL_MAX_WORKERS; k++) {
         read_line(&r->workers[k], &out->worker[k]);
+        if (out->worker[k].tensor[0] && out->workers <= k)
+            out->workers = k + 1;        /* one too many ends what it is at */
         out->read_wait += (double)atomic_load(&r->workers[k].read_wait) / 1e9;
         out->write_wait += (double)atomic_load(&r->workers[k].write_wait) / 1e9;
         out->working += (double)atomic_load(&r->workers[k].working) / 1e9;

@@ -3,7 +3,8 @@
  * one.
  *
  * Threads   the control thread runs body(); it is also worker 0. Workers meet in
- *           the work counter of sl_parallel and nowhere on the data path. All
+ *           the work counter of their crew and nowhere on the data path. Their
+ *           number may change while they work: sl_run_workers. All
  *           signals are blocked in these threads, so a handler of the program
  *           runs in a thread of the program (and SIGXFSZ becomes EFBIG).
  * Results   a result is never changed: a new one takes its place, so a reader
@@ -27,6 +28,7 @@
 struct sl_worker {
     unsigned char *buffer, *scratch;     /* buffer_len bytes each, aligned to pages */
     size_t buffer_len;
+    bool own;                            /* its buffers are no part of the pool */
     XXH3_state_t *hash;
     struct sl_arena arena;               /* results it has published */
 
@@ -51,10 +53,13 @@ struct sl_run {
     void *job;
     struct sl_arena arena;               /* of the thread that makes the run, then of control */
     struct sl_run_options options;
-    unsigned threads;
-    struct sl_worker *workers;
+    unsigned threads;                    /* workers at the beginning */
+    atomic_uint wanted;                  /* workers now: the others take no more work */
+    struct sl_crew *crew;                /* of the sl_run_each that is under way, NULL; guarded by lock */
+    struct sl_worker *workers;           /* SL_MAX_WORKERS; the first `ready` have buffers */
+    unsigned ready;                      /* guarded by lock */
     unsigned char *pool;
-    size_t pool_len;
+    size_t pool_len, buffer_len;
     _Atomic(const struct sl_result *) *results;
     size_t result_count;
 

@@ -41,6 +41,8 @@ void sl_run_progress(const struct sl_run *r, struct sl_progress *out);
 void sl_run_pause(struct sl_run *r, bool pause);
 void sl_run_cancel(struct sl_run *r, int code);
 void sl_run_drain(struct sl_run *r, bool drain);
+/* See sl_job_workers. */
+unsigned sl_run_workers(struct sl_run *r, unsigned count);
 bool sl_run_finished(const struct sl_run *r);
 int sl_run_wait(struct sl_run *r, struct sl_error *err);
 void sl_run_free(struct sl_run *r);

@@ -187,6 +187,8 @@ struct run_state {
     bool force, resume;
     bool stopping;
     int stop_code;
+    uint32_t workers;                     /* as last asked for, 0 never */
+    size_t *file_written, *file_verified; /* tensors, by file of the plan */
     /* a run of another process (attach.c) */
     bool attached;
     struct sl_place *place;               /* as last seen, NULL not yet */
@@ -194,7 +196,14 @@ struct run_state {
     uint64_t looked_ns;
 };
 
-struct report_state { struct list list; bool all; size_t *worst; size_t bad; };   /* worst first; so many need a look */
+struct report_state {
+    struct list list;
+    bool all;
+    size_t *worst; size_t bad;            /* worst first; so many need a look */
+    size_t verified, written, missing, wrong, odd;  /* missing: never written; odd: of all, hold NaN or Inf */
+    struct report_kind { const char *kind; uint64_t bytes; size_t tensors, bad; } kinds[MOST_KINDS];
+    size_t kind_count;
+};
 
 enum diff_view { DIFF_WEIGHTS, DIFF_LAYERS, DIFF_CONFIG, DIFF_VIEWS };
 enum diff_order { DIFF_BY_RELATIVE, DIFF_BY_MAX, DIFF_BY_NAME, DIFF_ORDERS };
@@ -212,7 +221,7 @@ struct diff_state {
     bool all;                             /* equal rows too */
     struct list list, layers, config;
     size_t *order; size_t order_count;
-    double ordered_seconds;
+    double order_after;                   /* seconds of the job */
     int suggestion;
 };
 
@@ -354,7 +363,7 @@ void act_values(struct app *app); void act_scale(struct app *app);              
 void act_layer_up(struct app *app); void act_layer_down(struct app *app);
 void act_measure(struct app *app); void act_compare(struct app *app); void act_layout(struct app *app);
 void act_start(struct app *app); void act_edit(struct app *app);                      /* convert.c */
-void act_pause(struct app *app); void act_stop(struct app *app);                      /* run.c */
+void act_pause(struct app *app); void act_stop(struct app *app); void act_more_workers(struct app *app); void act_fewer_workers(struct app *app);                      /* run.c */
 void act_report_all(struct app *app);                                                 /* report.c */
 
 /* inspect.c */

@@ -3,6 +3,7 @@
 #include "tui/diff.h"
 #include "base/error.h"
 #include "base/io.h"
+#include "base/pool.h"
 #include "base/arena.h"
 #include "tui/export.h"
 #include "tui/opening.h"
@@ -249,7 +250,9 @@ static void rows_make(struct app *app)
             d->list.selected = i;
 }
 
+/* Ordering a million rows takes a while: it may have a twentieth of the time, so that keys never wait long for it. */
 #define SECONDS_BETWEEN_ORDERS 0.5
+#define TIMES_BETWEEN_ORDERS 20
 bool diff_update(struct app *app)
 {
     struct diff_state *d = &app->diff;
@@ -262,9 +265,11 @@ bool diff_update(struct app *app)
         const int code = sl_job_wait(d->job, &d->error);
         d->state = code && code != SL_NO ? DIFF_FAILED : DIFF_DONE;
     }
-    if (ended || d->progress.seconds - d->ordered_seconds >= SECONDS_BETWEEN_ORDERS || !d->order) {
-        d->ordered_seconds = d->progress.seconds;
+    if (ended || d->progress.seconds >= d->order_after || !d->order) {
+        const uint64_t began = sl_now_ns();
         rows_make(app);
+        const double took = (double)(sl_now_ns() - began) / 1e9;
+        d->order_after = d->progress.seconds + (took * TIMES_BETWEEN_ORDERS > SECONDS_BETWEEN_ORDERS ? took * TIMES_BETWEEN_ORDERS : SECONDS_BETWEEN_ORDERS);
     }
     return ended || before.bytes_done != d->progress.bytes_done || before.tensors_done != d->progress.tensors_done;
 }

@@ -121,6 +121,21 @@ static void draw_heads(struct pane p, const char *title)
             pane_right(p, 0, heads[i].col + 10, STYLE_HEAD, heads[i].word);
 }
 
+/* "[3,17]": the place of an element in a shape. */
+static const char *index_text(uint64_t element, const int64_t *shape, uint32_t ndim, char *out, size_t room)
+{
+    int64_t at[8] = { 0 };
+    size_t used = 0;
+    snprintf(out, room, ndim ? "element %llu" : "[]", (unsigned long long)element);
+    if (!ndim || ndim > 8)
+        return out;
+    for (uint32_t a = ndim; a-- > 0; element /= shape[a] > 0 ? (uint64_t)shape[a] : 1)
+        at[a] = shape[a] > 0 ? (int64_t)(element % (uint64_t)shape[a]) : 0;
+    for (uint32_t a = 0; a < ndim && used < room; a++)
+        used += (size_t)snprintf(out + used, room - used, "%s%lld%s", a ? "," : "[", (long long)at[a], a + 1 == ndim ? "]" : "");
+    return out;
+}
+
 /* The selected weight: where it differs first, on both sides. */
 #define CARD_ROWS 5
 static void draw_selected(struct app *app, struct pane p)
@@ -141,13 +156,14 @@ static void draw_selected(struct app *app, struct pane p)
     pane_printf(p, 2, 0, STYLE_TEXT, "%llu of %llu differ  max %.4g  mean %.4g  relative %.4g  cosine %.6f", (unsigned long long)r->different,
                 (unsigned long long)r->stats.count, r->max_abs, r->mean_abs, r->relative, r->cosine);
     const struct { const char *side, *file; uint64_t offset; } sides[] = { { "A", r->a_file, r->a_offset }, { "B", r->b_file, r->b_offset } };
+    index_text(r->first_different, r->shape, r->ndim, place, sizeof place);
+    const int index_cols = (int)strlen(place) + 2;
     for (int i = 0; i < 2 && r->first_different != UINT64_MAX; i++) {
         snprintf(place, sizeof place, "first in %s  byte %llu of ", sides[i].side, (unsigned long long)sides[i].offset);
         col = pane_text(p, 3 + i, 0, STYLE_DIM, place);
-        pane_name(p, 3 + i, col, p.cols - col - 18, STYLE_TEXT, sides[i].file ? sides[i].file : "?");
-        snprintf(place, sizeof place, "element %llu", (unsigned long long)r->first_different);
+        pane_name(p, 3 + i, col, p.cols - col - index_cols, STYLE_TEXT, sides[i].file ? sides[i].file : "?");
         if (i == 0)
-            pane_right(p, 3, p.cols, STYLE_DIM, place);
+            pane_right(p, 3, p.cols, STYLE_DIM, index_text(r->first_different, r->shape, r->ndim, place, sizeof place));
     }
 }
 

@@ -31,6 +31,8 @@ static void start_apply(struct app *app, struct task *task)
     r->state = RUN_GOING;
     r->seen_count = sl_result_count(r->job);
     r->seen = calloc(r->seen_count + 1, 1);
+    r->file_written = calloc(r->plan.info->file_count + 1, sizeof *r->file_written);
+    r->file_verified = calloc(r->plan.info->file_count + 1, sizeof *r->file_verified);
     sl_job_progress(r->job, &r->progress);
 }
 
@@ -76,6 +78,8 @@ void run_forget(struct app *app)
     planned_free(&r->plan);
     opened_drop(r->opened);
     free(r->seen);
+    free(r->file_written);
+    free(r->file_verified);
     free(r->place);
     *r = (struct run_state){ 0 };
     free(app->report.worst);
@@ -132,6 +136,15 @@ static void note(size_t *list, size_t *count, size_t result)
     *count += *count < TICKER;
 }
 
+static void count_in_file(struct run_state *r, size_t i, enum sl_result_status before, enum sl_result_status now)
+{
+    const int32_t file = i < r->plan.info->target_count ? sl_plan_target(r->plan.plan, i)->file : -1;
+    if (file < 0 || (size_t)file >= r->plan.info->file_count || !r->file_written || !r->file_verified)
+        return;
+    r->file_written[file] += before == SL_RESULT_PENDING;
+    r->file_verified[file] += now == SL_RESULT_VERIFIED;
+}
+
 /* What became verified, written or bad since the last look. */
 static void look_at_results(struct run_state *r)
 {
@@ -139,6 +152,7 @@ static void look_at_results(struct run_state *r)
         const struct sl_result *result = sl_result_at(r->job, i);
         if (!result || r->seen[i] == (uint8_t)result->status)
             continue;
+        count_in_file(r, i, (enum sl_result_status)r->seen[i], result->status);
         r->seen[i] = (uint8_t)result->status;
         if (result_sign(result->status) == '!')
             note(r->bad, &r->bad_count, i);
@@ -228,6 +242,28 @@ void act_pause(struct app *app)
     app_say(app, STYLE_TEXT, r->progress.paused ? "going on" : "paused; p goes on");
     sl_job_progress(r->job, &r->progress);
 }
+
+static void change_workers(struct app *app, int by)
+{
+    struct run_state *r = &app->run;
+    if (r->state != RUN_GOING || r->attached) {
+        app_say(app, STYLE_DIM, r->attached ? "another process runs it: its workers are for the terminal that began it" : "no conversion runs whose workers could be changed");
+        return;
+    }
+    const uint32_t before = r->workers ? r->workers : r->progress.workers, wanted = before + (uint32_t)by;
+    if (wanted < 1) {
+        app_say(app, STYLE_DIM, "one worker is the least; p pauses");
+        return;
+    }
+    r->workers = sl_job_workers(r->job, wanted);
+    if (r->workers < wanted)
+        app_say(app, STYLE_WARN, "%u workers are the most: the memory field of screen 5 is what their buffers come from", r->workers);
+    else
+        app_say(app, STYLE_TEXT, by > 0 ? "%u workers" : "%u workers, once one has done what it is at", r->workers);
+    sl_job_progress(r->job, &r->progress);
+}
+void act_more_workers(struct app *app) { change_workers(app, 1); }
+void act_fewer_workers(struct app *app) { change_workers(app, -1); }
 
 static void stop_answer(struct app *app, const char *text, bool accepted)
 {

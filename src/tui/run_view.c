@@ -202,12 +202,7 @@ static void draw_file(struct app *app, struct pane p, int row)
 {
     const struct run_state *r = &app->run;
     const struct sl_plan_info *info = r->plan.info;
-    size_t written = 0, verified = 0;
-    for (size_t i = 0; i < info->target_count && i < r->seen_count && info->target_count < 200000; i++)
-        if (sl_plan_target(r->plan.plan, i)->file == row) {
-            written += r->seen[i] != SL_RESULT_PENDING;
-            verified += r->seen[i] == SL_RESULT_VERIFIED;
-        }
+    const size_t written = r->file_written ? r->file_written[row] : 0, verified = r->file_verified ? r->file_verified[row] : 0;
     size_t all = info->files[row].tensors ? info->files[row].tensors : 1;
     pane_name(p, row, 0, p.cols - 26, STYLE_TEXT, info->files[row].name);
     pane_bar(p, row, p.cols - 24, 12, verified == all ? STYLE_GOOD : STYLE_ACCENT, (double)written / (double)all);

@@ -449,6 +449,63 @@ TEST(a_followed_job_tells_its_end_and_what_is_told_to_stop_stops_with_that_code)
     sl_close(ck);
 }
 
+/* Workers come and go while it is paused and while it runs; what is written is the same. */
+TEST(the_number_of_workers_changes_while_it_runs)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, in("workers"));
+    const struct sl_run_options two = { .threads = 2 }, tight = { .threads = 2, .memory = 2 * 131072 };
+    struct sl_job *job = NULL;
+    struct sl_progress p;
+    assert_int_equal(sl_convert_start(plan, &two, &job, &err), SL_OK);
+    sl_job_pause(job, true);
+    assert_int_equal(sl_job_workers(job, 5), 5);
+    sl_job_progress(job, &p);
+    assert_int_equal(p.workers, 5);
+    assert_int_equal(sl_job_workers(job, 0), 1);
+    assert_int_equal(sl_job_workers(job, SL_MAX_WORKERS + 1), SL_MAX_WORKERS);
+    sl_job_pause(job, false);
+    for (uint32_t i = 0; !sl_job_finished(job); i++)
+        sl_job_workers(job, i % 7 + 1);
+    assert_int_equal(sl_job_wait(job, &err), SL_OK);
+    sl_job_progress(job, &p);
+    assert_int_equal(p.verified, 3 * 9 + 3);
+    sl_job_free(job);
+    sl_plan_free(plan);
+
+    plan = planned(ck, in("tight"));                          /* two buffers of 64 KiB each are all that it may have */
+    assert_int_equal(sl_convert_start(plan, &tight, &job, &err), SL_OK);
+    assert_int_equal(sl_job_workers(job, 9), 2);
+    assert_int_equal(sl_job_workers(job, 1), 1);
+    assert_int_equal(sl_job_wait(job, &err), SL_OK);
+    sl_job_free(job);
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
+/* One that waits to be wanted again does not keep a job from its end, its stop or its pause. */
+TEST(a_job_with_fewer_workers_stops_and_goes_on)
+{
+    struct sl_checkpoint *ck = opened(FIXTURES "llama_tp2_pp2");
+    struct sl_plan *plan = planned(ck, in("fewer"));
+    const struct sl_run_options four = { .threads = 4 }, resumed = { .threads = 4, .resume = true };
+    struct sl_job *job = NULL;
+    assert_int_equal(sl_convert_start(plan, &four, &job, &err), SL_OK);
+    assert_int_equal(sl_job_workers(job, 1), 1);
+    sl_job_cancel(job, SL_INTERRUPTED);
+    const int stopped = sl_job_wait(job, &err);
+    assert_true(stopped == SL_INTERRUPTED || stopped == SL_OK);
+    sl_job_free(job);
+    if (stopped) {
+        assert_int_equal(sl_convert_start(plan, &resumed, &job, &err), SL_OK);
+        assert_int_equal(sl_job_workers(job, 1), 1);
+        assert_int_equal(sl_job_wait(job, &err), SL_OK);
+        sl_job_free(job);
+    }
+    sl_plan_free(plan);
+    sl_close(ck);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -464,6 +521,8 @@ int main(void)
         ROW(two_layouts_of_one_model_are_verified_equal_and_another_model_is_not),
         ROW(a_sound_checkpoint_is_said_to_be_sound_with_how_much_was_read),
         IN_FOLDER(a_followed_job_tells_its_end_and_what_is_told_to_stop_stops_with_that_code),
+        IN_FOLDER(the_number_of_workers_changes_while_it_runs),
+        IN_FOLDER(a_job_with_fewer_workers_stops_and_goes_on),
         IN_FOLDER(a_plan_without_a_rank_names_it),
         IN_FOLDER(a_weight_that_no_tensor_holds_is_named),
     };

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <wchar.h>
 #include <cmocka.h>
+#include "golden_file.h"
 
 #define LLAMA "tests/fixtures/llama_tp2_pp2"
 #define MINICPM "tests/fixtures/minicpm_tp1_pp2"
@@ -22,39 +23,6 @@
 #define DOWN_33 "jjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjjj"
 #define HF "tests/fixtures/llama.hf"
 #define CHUNKS "tests/fixtures/minicpm_vpp2_tp1_pp2"
-
-static char *file_text(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return NULL;
-    char *text = calloc(1, 200001);
-    size_t n = text ? fread(text, 1, 200000, f) : 0;
-    if (text)
-        text[n] = '\0';
-    fclose(f);
-    return text;
-}
-
-/* The golden file must hold exactly this text; with SHARDLENS_GOLDEN set it is written. */
-static void compare(const char *name, const char *got)
-{
-    char path[256];
-    snprintf(path, sizeof path, "tests/tui/golden/%s.txt", name);
-    if (getenv("SHARDLENS_GOLDEN")) {
-        FILE *f = fopen(path, "wb");
-        assert_non_null(f);
-        fputs(got, f);
-        assert_int_equal(fclose(f), 0);
-        return;
-    }
-    char *want = file_text(path);
-    if (!want || strcmp(want, got))
-        print_message("%s differs; make golden writes it again. Now:\n%s\n", path, got);
-    assert_non_null(want);
-    assert_string_equal(want, got);
-    free(want);
-}
 
 static char *render(const char *path, const char *keys, int cols, int rows, bool ascii)
 {

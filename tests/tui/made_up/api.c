@@ -30,7 +30,7 @@ struct sl_checkpoint {
     int percent;
 };
 struct sl_plan { struct sl_plan_info info; struct sl_checkpoint *ck; struct sl_plan_file file; };
-struct sl_job { struct sl_plan *plan; bool check, paused, draining, ended; struct sl_check_result checked; struct sl_summary summary; };
+struct sl_job { struct sl_plan *plan; uint32_t workers; bool check, paused, draining, ended; struct sl_check_result checked; struct sl_summary summary; };
 
 static const int64_t shape[2] = { 4, 5 };
 
@@ -308,15 +308,17 @@ void sl_job_progress(const struct sl_job *job, struct sl_progress *out)
     int percent = job->plan ? job->plan->ck->percent : 100;
     *out = (struct sl_progress){ .phase = SL_PHASE_COPY, .paused = job->paused, .finished = job->ended, .bytes_done = (uint64_t)percent * 10, .bytes_total = 1000,
                                  .all_done = (uint64_t)percent * 10, .all_total = 1000, .draining = job->draining, .read_wait = 5, .write_wait = 1, .working = 4,
-                                 .tensors_done = (uint64_t)percent / 2, .tensors_total = 50, .read_bytes = 610000000, .written_bytes = 600000000,
-                                 .seconds = 3, .workers = 4 };
-    for (int i = 0; i < 4; i++) {
+                                 .tensors_done = (uint64_t)percent / 2, .tensors_total = 50, .verified = (uint64_t)percent / 2 - (percent > 15),
+                                 .mismatched = percent > 15, .read_bytes = 610000000, .written_bytes = 600000000,
+                                 .seconds = 3, .workers = job->workers ? job->workers : 4 };
+    for (int i = 0; i < 6; i++) {
         out->worker[i] = (struct sl_worker_progress){ .done = (uint64_t)i * 10, .total = 40, .moved = 1000000, .phase = SL_PHASE_COPY };
         snprintf(out->worker[i].tensor, sizeof out->worker[i].tensor, "layers.0.experts.%d.weight", i);
     }
 }
 void sl_job_pause(struct sl_job *job, bool pause) { job->paused = pause; }
 void sl_job_drain(struct sl_job *job, bool drain) { job->draining = drain; }
+uint32_t sl_job_workers(struct sl_job *job, uint32_t count) { return job->workers = count < 6 ? count : 6; }
 const char *sl_doing_name(enum sl_doing d) { return d == SL_DOING_READ ? "read" : "work"; }
 void sl_job_cancel(struct sl_job *job, int code) { (void)code; job->ended = true; }
 bool sl_job_finished(const struct sl_job *job) { return job->check || job->ended; }

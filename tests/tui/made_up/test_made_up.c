@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "../golden_file.h"
 
 static char *render(const char *path, const char *keys, int cols, int rows)
 {
@@ -199,6 +200,32 @@ static void a_running_conversion_is_watched(void **state)
     shows("run/40", "5SR", 80, 24, "not while a conversion reads it");
 }
 
+static void the_run_stands_still_and_is_the_one_that_was_looked_at(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *keys; int cols, rows; } cases[] = {
+        { "run-80x24", "5S", 80, 24 },              { "run-140x40", "5S", 140, 40 },                { "run-40x10", "5S", 40, 10 },
+        { "run-paused-80x24", "5S+p", 80, 24 },     { "run-stopped-80x24", "5SXy<wait>", 80, 24 },
+        { "report-80x24", "5SXy<wait>7", 80, 24 },  { "report-140x40", "5SXy<wait>7", 140, 40 },    { "report-40x10", "5SXy<wait>7", 40, 10 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *got = render("run/40", cases[i].keys, cases[i].cols, cases[i].rows);
+        compare(cases[i].name, got);
+        free(got);
+    }
+}
+
+static void workers_are_added_and_taken_away_while_it_runs(void **state)
+{
+    (void)state;
+    shows("run/40", "5S+", 80, 24, "5 workers");
+    shows("run/40", "5S=+", 80, 24, "6 workers");
+    shows("run/40", "5S+++", 80, 24, "6 workers are the most");     /* of this memory, as the made-up library has it */
+    shows("run/40", "5S-", 80, 24, "3 workers, once one has done");
+    shows("run/40", "5S----", 80, 24, "one worker is the least");
+    shows("run/40", "6+", 80, 24, "no conversion runs whose workers");
+}
+
 static void a_mismatch_stands_first_in_the_report(void **state)
 {
     (void)state;
@@ -225,6 +252,8 @@ int main(void)
         cmocka_unit_test(filters_combine),
         cmocka_unit_test(a_late_result_goes_to_the_tensor_that_asked),
         cmocka_unit_test(a_running_conversion_is_watched),
+        cmocka_unit_test(the_run_stands_still_and_is_the_one_that_was_looked_at),
+        cmocka_unit_test(workers_are_added_and_taken_away_while_it_runs),
         cmocka_unit_test(a_mismatch_stands_first_in_the_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
