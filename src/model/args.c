@@ -19,9 +19,7 @@ static const struct sl_value *table;
 
 static void table_load(void)
 {
-    const struct sl_embedded *file = sl_embedded_find("megatron_args.json");
-    if (file)
-        (void)sl_json_parse((const char *)file->bytes, file->len, file->name, &table_arena, &table, NULL);
+    (void)sl_embedded_json(sl_embedded_find("megatron_args.json"), &table_arena, &table, NULL);
 }
 
 static const struct sl_value *table_get(const char *key)

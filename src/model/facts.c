@@ -12,14 +12,6 @@
 #include <pthread.h>
 #include <string.h>
 
-const struct sl_embedded *sl_embedded_find(const char *name)
-{
-    for (size_t i = 0; i < sl_embedded_count; i++)
-        if (!strcmp(sl_embedded_files[i].name, name))
-            return &sl_embedded_files[i];
-    return NULL;
-}
-
 static struct sl_facts table;
 static struct sl_arena table_arena;
 static pthread_once_t table_once = PTHREAD_ONCE_INIT;
@@ -153,9 +145,8 @@ static void read_looks(const struct sl_value *rows)
 
 static void read_table(void)
 {
-    const struct sl_embedded *file = sl_embedded_find("facts.json");
     const struct sl_value *json = NULL;
-    if (!file || sl_json_parse((const char *)file->bytes, file->len, file->name, &table_arena, &json, NULL))
+    if (sl_embedded_json(sl_embedded_find("facts.json"), &table_arena, &json, NULL))
         return;
     read_names(sl_value_get(json, "names"));
     read_settings(sl_value_get(json, "settings"));

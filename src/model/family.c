@@ -577,7 +577,7 @@ static int add_embedded(struct loader *l)
         if (!strcmp(file->name, "models.json") || !strcmp(file->name, "facts.json") ||
             !strcmp(file->name, "megatron_args.json"))    /* tables of their own */
             continue;
-        int code = sl_json_parse((const char *)file->bytes, file->len, file->name, l->arena, &json, l->err);
+        int code = sl_embedded_json(file, l->arena, &json, l->err);
         code = code ? code : add_draft(l, json, file->name);
         if (code)
             return code;

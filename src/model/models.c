@@ -62,9 +62,8 @@ static void read_row(const struct sl_value *v, struct sl_model_row *row, struct 
 
 static void read_rows(void)
 {
-    const struct sl_embedded *file = sl_embedded_find("models.json");
     const struct sl_value *json = NULL;
-    if (!file || sl_json_parse((const char *)file->bytes, file->len, file->name, &row_arena, &json, NULL))
+    if (sl_embedded_json(sl_embedded_find("models.json"), &row_arena, &json, NULL))
         return;
     const struct sl_value *rows = sl_value_get(json, "models");
     const size_t count = rows && rows->kind == SL_VALUE_LIST ? rows->len : 0;

@@ -8,10 +8,10 @@
 #include "base/text.h"
 #include <shardlens/shardlens.h>
 
-struct few { const char *name; const unsigned char *bytes; size_t len; };
+struct few { const char *name; const unsigned char *bytes; size_t len, size; };    /* len == size: as it is */
 extern struct few sl_embedded_files[];
 extern size_t sl_embedded_count;
-struct few sl_embedded_files[] = { { "base.json", NULL, 0 }, { "decoder.json", NULL, 0 } };
+struct few sl_embedded_files[] = { { "base.json", NULL, 0, 0 }, { "decoder.json", NULL, 0, 0 } };
 size_t sl_embedded_count = sizeof sl_embedded_files / sizeof *sl_embedded_files;
 
 static struct sl_arena parents;
@@ -31,6 +31,7 @@ static void read_parents(void)
             abort();
         }
         sl_embedded_files[i].bytes = (const unsigned char *)text;
+        sl_embedded_files[i].size = sl_embedded_files[i].len;
     }
     if (atexit(forget_parents))
         abort();
