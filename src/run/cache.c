@@ -76,7 +76,7 @@ int cache_look(struct sl_run *r, struct convert *v, struct sl_error *err)
 {
     v->cached = SL_ARENA_NEW(&r->arena, struct cached_file, v->p->ckpt->file_count);
     v->readers_left = SL_ARENA_NEW(&r->arena, atomic_uint, v->p->source.tensor_count);
-    v->behind = SL_ARENA_NEW(&r->arena, struct behind, r->threads);
+    v->behind = SL_ARENA_NEW(&r->arena, struct behind, SL_MAX_WORKERS);
     if (!v->cached || !v->readers_left || !v->behind)
         return sl_fail_memory(err, v->p->source.tensor_count * sizeof *v->readers_left);
     const uint64_t bytes = v->p->read_bytes + v->p->write_bytes;
