@@ -287,7 +287,7 @@ const struct sl_problem_code sl_problem_table[] = {
       "only files that the index or the naming rule knows", "another version of the model, or something else, in the same folder",
       "nothing: it was not read", "Nothing, if you know what it is; else move it away.", N },
     { "leftover", "Left over from an interrupted run",
-      "A partial target, part or journal of a conversion, or a temporary file of a copy or an editor, lies in the checkpoint's folder, or "
+      "A partial target, a part or a journal of a conversion lies in the checkpoint's folder, or "
       "beside it under its name. A warning when it is itself what was opened.",
       "nothing of that name once the run is done", "a run that was interrupted, or one that is going on now",
       "nothing here: it takes space, and was not read", "Go on with --resume, or remove it.", N },

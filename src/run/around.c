@@ -100,9 +100,20 @@ void judge_stages(struct judge *j)
 
 #define LEFT_TOLD 4
 
+/* Length of DST in "DST.part-I-of-N" and what begins so; 0 when it is none. */
+static size_t part_in(const char *name)
+{
+    const char *at = strstr(name, ".part-");
+    unsigned long long part, parts;
+    return at && at > name && sscanf(at, ".part-%llu-of-%llu", &part, &parts) == 2 ? (size_t)(at - name) : 0;
+}
+
 /* Names of run/target.h: length of DST in NAME, 0 when it is of none. */
 static size_t target_in(const char *name, const char **from)
 {
+    *from = name + (*name == '.');
+    if (part_in(*from))
+        return part_in(*from);
     *from = name + (*name == '.');
     const char *at = strstr(name, ".partial-");
     if (!at)
@@ -118,13 +129,15 @@ struct left { struct judge *j; struct sl_arena arena; size_t told; };
 
 static void tell_left(struct left *l, const char *folder, const char *name, const char *target, size_t len)
 {
+    const bool part = part_in(name + (*name == '.')) > 0;
     char where[1024], next[1280], expected[600];
     if (l->told++ >= LEFT_TOLD)
         return;
     snprintf(where, sizeof where, "%s/%s", folder, name);
     snprintf(expected, sizeof expected, "nothing of that name once a conversion to %.*s is done", (int)len, target);
-    snprintf(next, sizeof next, "Go on: the same shardlens convert command to %s/%.*s with --resume. Give it up: remove all that is named"
-             " %.*s.partial* there.", folder, (int)len, target, (int)len, target);
+    snprintf(next, sizeof next, "Go on: the same shardlens convert command to %s/%.*s with %s. Give it up: remove all that is named"
+             " %.*s.%s* there.", folder, (int)len, target, part ? "--part for each part, then --finish" : "--resume", (int)len, target,
+             part ? "part-" : "partial");
     const struct finding f = {
         .code = "leftover", .where = where,
         .more = { .expected = expected, .cause = "a conversion that was interrupted, or one that is running now",
@@ -164,16 +177,20 @@ static bool look_at_itself(struct left *l, const char *name)
 {
     const char *target;
     const size_t len = target_in(name, &target);
+    const bool part = part_in(name + (*name == '.')) > 0;
     if (!len || strstr(name, ".old-"))
         return false;
     char expected[300];
-    snprintf(expected, sizeof expected, "%.*s, which it is renamed to when all of it is written and proved", (int)len, target);
+    snprintf(expected, sizeof expected, "%.*s, which it %s when all of it is written and proved", (int)len, target,
+             part ? "becomes with the other parts" : "is renamed to");
     const struct finding f = {
         .code = "leftover", .where = name, .severity = AS_WARNING,
         .more = { .expected = expected, .cause = "a conversion that was interrupted, or one that is running now",
-                  .damage = "tensors may still be zeros, in files of full length",
-                  .next = "Give the same shardlens convert command with --resume, and open its target." } };
-    judge_tell(l->j, &f, "this is the unfinished target of a conversion");
+                  .damage = part ? "the tensors of the other parts are not here, and of a part that is not done none may be"
+                                 : "tensors may still be zeros, in files of full length",
+                  .next = part ? "Give the same shardlens convert command with --finish once all parts are done, and open its target."
+                               : "Give the same shardlens convert command with --resume, and open its target." } };
+    judge_tell(l->j, &f, "this is %s of a conversion", part ? "a part" : "the unfinished target");
     return true;
 }
 

@@ -473,6 +473,9 @@ TEST(what_an_interrupted_conversion_left_is_told)
         { "ckpt/iter_0000010/y.partial.journal", false, true },
         { "other.partial-1a2b3c4d", true, false },       /* another's */
         { "ckpt2.partial-1a2b3c4d", true, false },
+        { "ckpt.part-2-of-4", true, true },
+        { "ckpt.part-2-of-4.partial.journal", false, true },
+        { "ckpt.part-two", true, false },
         { "ckpt.partial-1a2b3c4", true, false },         /* no name of ours */
         { "ckpt.partial-1a2b3c4d.txt", false, false },
     };
@@ -504,6 +507,9 @@ TEST(an_unfinished_target_that_is_opened_is_called_so)
     copy_tree(FIXTURES "llama_tp1_pp1", in("b.partial-1a2b3c4d"));
     check(in("b.partial-1a2b3c4d"), &now);
     ONLY(good, now, "warning leftover @ b.partial-1a2b3c4d");
+    copy_tree(FIXTURES "llama_tp1_pp1", in("c.part-1-of-2"));
+    check(in("c.part-1-of-2"), &now);
+    ONLY(good, now, "warning leftover @ c.part-1-of-2");
 }
 
 int main(void)
