@@ -680,7 +680,7 @@ static void contradict(struct sl_detector *d, const char *said, const char *foun
 /* Biases, norms and the gate: args that say otherwise are of another model, or were edited. */
 static void compare_flags(struct sl_detector *d)
 {
-    bool all = false, qkv = false, gated, norms, other = false;
+    bool all = false, qkv = false, gated, norms;
     const char *normalization = sl_value_str(sl_said(d, "normalization", SL_BY_ARGS));
     const bool known = sl_value_bool(sl_said(d, "add_bias_linear", SL_BY_ARGS), &all);
     (void)sl_value_bool(sl_said(d, "add_qkv_bias", SL_BY_ARGS), &qkv);
@@ -695,9 +695,6 @@ static void compare_flags(struct sl_detector *d)
                        "args say swiglu, but the first MLP matrix has no rows for a gate");
     if (d->c->hf_config || d->seen.dialect != SL_DIALECT_MEGATRON)
         return;
-    (void)sl_value_bool(sl_said(d, "quick_geglu", SL_BY_ARGS), &other);
-    if (sl_value_bool(sl_said(d, "swiglu", SL_BY_ARGS), &gated) && !gated && !other && sl_has_flag(d, "gated"))
-        contradict(d, "that the MLP has no gate (swiglu is false)", "have twice as many rows in its first matrix as columns in its second");
     if (sl_value_bool(sl_said(d, "qk_layernorm", SL_BY_ARGS), &norms) && !norms && sl_has_flag(d, "qk_norm") && !sl_has_flag(d, "mla"))
         contradict(d, "that queries and keys have no norms (qk_layernorm is false)", "have them");
     if (normalization && !strcmp(normalization, "LayerNorm") && sl_has_flag(d, "final_norm") && !sl_has_flag(d, "norm_bias"))
