@@ -150,7 +150,8 @@ static void the_text_is_the_same_without_colour_and_on_old_terminals(void **stat
                                     { "TERM=rxvt", NULL }, { "TERM=screen", NULL } };
     char *first = NULL;
     for (size_t i = 0; i < sizeof envs / sizeof envs[0]; i++) {
-        const char *env[] = { envs[i][0], "LC_ALL=C", NULL };
+        /* on the Linux console ncurses loads libgpm where there is one, which keeps ten bytes */
+        const char *env[] = { envs[i][0], "LC_ALL=C", "ASAN_OPTIONS=detect_leaks=0", NULL };
         struct terminal t;
         start_ready(&t, 80, 24, env);
         if (!first)
