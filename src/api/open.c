@@ -144,30 +144,30 @@ static void tell_absent(struct sl_checkpoint *ck)
         sl_problem_add(&ck->problems, code, p->name, &more, "%zu weights of the model are in no tensor, first %s", a.count, p->name);
 }
 
-/* The tensor whose shape does not fit. What ranks say of it against each other is enough, and so is what is
- * wrong with its whole rank: the misfit follows from that. */
+/* The folder of the rank whose file has that name, else the name. */
+static const char *place_of(const struct sl_ckpt *c, const char *file)
+{
+    for (size_t i = 0; i < c->rank_count; i++)
+        if (c->ranks[i].file >= 0 && !strcmp(c->files[c->ranks[i].file].name, file))
+            return c->ranks[i].path;
+    return file;
+}
+
+/* Why the tensors have no layout; but what ranks say against each other is enough, and so is what is wrong with the
+ * whole rank: that a shape does not fit follows from it. */
 static void tell_misfit(struct sl_checkpoint *ck, const struct sl_error *err)
 {
-    static const char *const causes[] = { "shape-differs", "args-shape-differ", "misnumbered-rank", "mixed-iteration", "stage-order",
-                                          "keys-differ" };
-    const char *code = err->code == SL_INPUT ? "shape-unexpected" : "config-contradiction";
-    size_t rank = 0;
-    while (rank < ck->c->rank_count && (ck->c->ranks[rank].file < 0 || strcmp(ck->c->files[ck->c->ranks[rank].file].name, err->where)))
-        rank++;
-    const char *place = rank < ck->c->rank_count ? ck->c->ranks[rank].path : err->where;
-    const size_t name = strcspn(err->message, " ");      /* "NAME is [..], which does not fit .." */
+    const char *code = err->code == SL_INPUT ? "shape-unexpected" : "config-contradiction", *place = place_of(ck->c, err->where);
+    const struct sl_tensor *t = ck->layout.misfit;
     char where[512];
-    for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
-        if (sl_problems_name(&ck->problems, causes[i], place))
-            return;
-    if (sl_problems_name(&ck->problems, "shape-differs", NULL))
+    if (sl_problems_explain(&ck->problems, SL_EXPLAINS_SHAPES, NULL) || sl_problems_explain(&ck->problems, SL_EXPLAINS_RANK_SHAPES, place))
         return;
-    if (strncmp(err->message + name, " is [", 5)) {
+    if (!t || !sl_text_starts(err->message, t->name)) {
         sl_problem_add(&ck->problems, code, place, NULL, "%s", err->message);
         return;
     }
-    snprintf(where, sizeof where, "%.200s %.*s", place, (int)(name < 300 ? name : 300), err->message);
-    sl_problem_add(&ck->problems, code, where, NULL, "it%s", err->message + name);
+    snprintf(where, sizeof where, "%.200s %.300s", place, t->name);
+    sl_problem_add(&ck->problems, code, where, NULL, "it%s", err->message + strlen(t->name));
 }
 
 static void add_layout(struct sl_checkpoint *ck)

@@ -45,21 +45,12 @@ static bool readable(const struct sl_rank *r) { return r->file >= 0 && (r->statu
  * has no vote on what is right. */
 bool sl_ckpt_is_foreign(const struct sl_ckpt *c, const struct sl_rank *r)
 {
-    static const char *const codes[] = { "mixed-iteration", "args-shape-differ", "misnumbered-rank", "stage-order" };
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (sl_problems_name(&c->problems, codes[i], r->path))
-            return true;
-    return false;
+    return sl_problems_explain(&c->problems, SL_EXPLAINS_RANK, r->path);
 }
 
 bool sl_ckpt_layers_told(const struct sl_ckpt *c)
 {
-    static const char *const codes[] = { "layer-gap", "layer-count", "missing-rank", "mixed-iteration", "args-shape-differ", "misnumbered-rank",
-                                         "stage-order", "keys-differ" };
-    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
-        if (sl_problems_name(&c->problems, codes[i], NULL))
-            return true;
-    return false;
+    return sl_problems_explain(&c->problems, SL_EXPLAINS_LAYERS, NULL);
 }
 
 /* ---- iteration, version, chunks ------------------------------------------------- */

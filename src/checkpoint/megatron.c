@@ -438,21 +438,32 @@ static const char *rank_text(const struct sl_parallel *p, const struct sl_rank *
     return out;
 }
 
+/* What is lost where one rank can't be read. */
+static const char *lost_text(const struct sl_ckpt *c, const struct sl_rank *r)
+{
+    char place[64];
+    return sl_arena_printf(c->problems.arena, "the shards of %s are in no other file: its part of every split weight of stage %" PRId32 "%s. "
+                           "No conversion; the other ranks can be listed, shown and checked",
+                           rank_text(&c->parallel, r, place, sizeof place), r->pp, c->parallel.ep > 1 ? ", and its experts" : "");
+}
+
+static const char *folders_text(const struct grid *g)
+{
+    const struct sl_parallel *p = &g->c->parallel;
+    return sl_arena_printf(g->c->problems.arena, "%" PRId32 " rank folders, as %s TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32,
+                           p->tp * p->pp * p->ep, g->from_args ? "args say" : "the names of the other folders make", p->tp, p->pp, p->ep);
+}
+
 static void tell_missing(const struct grid *g, const struct sl_rank *r, const struct entry *e)
 {
     struct sl_ckpt *c = g->c;
-    const struct sl_parallel *p = &c->parallel;
-    char expected[200], damage[320], place[64];
-    rank_text(p, r, place, sizeof place);
-    snprintf(expected, sizeof expected, "%" PRId32 " rank folders, as %s TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32, p->tp * p->pp * p->ep,
-             g->from_args ? "args say" : "the names of the other folders make", p->tp, p->pp, p->ep);
-    snprintf(damage, sizeof damage, "the shards of %s are in no other file: its part of every split weight of stage %" PRId32 "%s. No conversion; the "
-             "ranks that are there can be listed, shown and checked", place, r->pp, p->ep > 1 ? ", and its experts" : "");
-    const struct sl_problem_text more = { .expected = expected, .damage = damage };
+    char place[64];
+    const struct sl_problem_text more = { .expected = folders_text(g), .damage = lost_text(c, r) };
     if (e)
         sl_problem_add(&c->problems, "missing-rank", r->path, &more, "the folder is there, but no model_optim_rng.pt in it");
     else
-        sl_problem_add(&c->problems, "missing-rank", r->path, &more, "the folder of %s is not there", place);
+        sl_problem_add(&c->problems, "missing-rank", r->path, &more, "the folder of %s is not there",
+                       rank_text(&c->parallel, r, place, sizeof place));
 }
 
 /* Ranks of a stage of which several are missing make one finding. */
@@ -464,23 +475,17 @@ static bool is_missing_at(const struct sl_ckpt *c, size_t i, int32_t pp)
 static void tell_missing_stage(const struct grid *g, int32_t pp, size_t first, size_t count, size_t all)
 {
     struct sl_ckpt *c = g->c;
-    const struct sl_parallel *p = &c->parallel;
     struct sl_buf names = { 0 };
-    char expected[200], damage[240];
     size_t shown = 0;
     for (size_t i = first; i < c->rank_count && shown < MISSING_SHOWN; i++)
         if (is_missing_at(c, i, pp))
             sl_buf_printf(&names, "%s%s", shown++ ? ", " : "", c->ranks[i].path);
     if (count > shown)
         sl_buf_printf(&names, " and %zu more", count - shown);
-    snprintf(expected, sizeof expected, "%" PRId32 " rank folders, as %s TP=%" PRId32 " PP=%" PRId32 " EP=%" PRId32, p->tp * p->pp * p->ep,
-             g->from_args ? "args say" : "the names of the other folders make", p->tp, p->pp, p->ep);
-    if (count == all)
-        snprintf(damage, sizeof damage, "all layers of stage %" PRId32 ". No conversion; the stages that are there can be listed, shown and checked", pp);
-    else
-        snprintf(damage, sizeof damage, "their parts of every split weight of stage %" PRId32 ". No conversion; the ranks that are there can be listed, "
-                 "shown and checked", pp);
-    const struct sl_problem_text more = { .expected = expected, .damage = damage };
+    const char *lost = count == all ? "all layers" : "their parts of every split weight";
+    const struct sl_problem_text more = {
+        .expected = folders_text(g),
+        .damage = sl_arena_printf(c->problems.arena, "%s of stage %" PRId32 ". No conversion; the other ranks can be listed, shown and checked", lost, pp) };
     sl_problem_add(&c->problems, "missing-rank", c->ranks[first].path, &more, "%zu of the %zu ranks of pipeline stage %" PRId32 " are missing: %s",
                    count, all, pp, names.data ? names.data : "");
     sl_buf_free(&names);
@@ -612,20 +617,15 @@ static void tell_damaged(struct sl_ckpt *c, const struct sl_rank *r)
     const struct sl_file_info *info = &c->files[r->file];
     uint64_t least, most;
     const size_t siblings = sibling_sizes(c, r->pp, &least, &most);
-    char damage[320], expected[160], place[64], there[32];
-    rank_text(&c->parallel, r, place, sizeof place);
-    snprintf(damage, sizeof damage, "the shards of %s are in no other file: its part of every split weight of stage %" PRId32 "%s. No conversion; the "
-             "other ranks can be listed, shown and checked", place, r->pp, c->parallel.ep > 1 ? ", and its experts" : "");
-    const struct sl_problem_text more = { .damage = damage };
+    char expected[160], there[32];
+    struct sl_problem_text more = { .damage = lost_text(c, r) };
     const char *what, *code = ckpt_damage_code(f, info->path, &what);
-    if (!siblings || strcmp(code, "truncated-shard")) {
-        sl_problem_add(&c->problems, code, info->name, &more, "%s", what);
-        return;
+    if (siblings && !strcmp(code, "truncated-shard")) {
+        snprintf(expected, sizeof expected, "%s%s bytes, as the other rank%s of pipeline stage %" PRId32 " ha%s", least == most ? "" : "about ",
+                 sl_text_grouped(most, there, sizeof there), siblings == 1 ? "" : "s", r->pp, siblings == 1 ? "s" : "ve");
+        more.expected = expected;
     }
-    snprintf(expected, sizeof expected, "%s%s bytes, as the other rank%s of pipeline stage %" PRId32 " ha%s", least == most ? "" : "about ",
-             sl_text_grouped(most, there, sizeof there), siblings == 1 ? "" : "s", r->pp, siblings == 1 ? "s" : "ve");
-    const struct sl_problem_text shorter = { .expected = expected, .damage = damage };
-    sl_problem_add(&c->problems, code, info->name, &shorter, "%s", what);
+    sl_problem_add(&c->problems, code, info->name, &more, "%s", what);
 }
 
 /* ---- what the set says --------------------------------------------------------------------- */

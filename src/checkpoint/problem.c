@@ -90,11 +90,19 @@ void sl_problems_copy(struct sl_problems *p, const struct sl_problems *from)
     }
 }
 
-bool sl_problems_name(const struct sl_problems *p, const char *code, const char *where)
+static unsigned explained_by(const char *code)
+{
+    for (size_t i = 0; i < sl_explanation_count; i++)
+        if (!strcmp(sl_explanations[i].code, code))
+            return sl_explanations[i].what;
+    return 0;
+}
+
+bool sl_problems_explain(const struct sl_problems *p, enum sl_explains what, const char *where)
 {
     const size_t len = where ? strlen(where) : 0;
     for (size_t i = 0; i < p->count; i++)
-        if (!strcmp(p->items[i].code, code) &&
+        if (explained_by(p->items[i].code) & what &&
             (!where || (!strncmp(p->items[i].where, where, len) && (!len || strchr(" /", p->items[i].where[len])))))
             return true;
     return false;

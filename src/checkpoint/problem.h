@@ -21,13 +21,22 @@ void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
     __attribute__((format(printf, 5, 6)));
 /* Adds copies of all of `from`, with their severities. */
 void sl_problems_copy(struct sl_problems *p, const struct sl_problems *from);
-/* Is there one of this code at this place: a rank folder, its file or a tensor of it? where NULL: anywhere. */
-bool sl_problems_name(const struct sl_problems *p, const char *code, const char *where);
+/* Much that is odd follows from something else that is told already. */
+enum sl_explains {
+    SL_EXPLAINS_RANK = 1,            /* what is of one rank: it is of another save, or of another place */
+    SL_EXPLAINS_LAYERS = 2,          /* that layers are not counted rightly */
+    SL_EXPLAINS_RANK_SHAPES = 4,     /* shapes that the model does not have, on one rank */
+    SL_EXPLAINS_SHAPES = 8,          /* the same, on any */
+};
+/* Is there a finding that explains this at that place: a rank folder, its file or a tensor of it? where NULL: anywhere. */
+bool sl_problems_explain(const struct sl_problems *p, enum sl_explains what, const char *where);
 /* Worst first, then as in the table: causes before what follows from them. */
 void sl_problems_sort(struct sl_problems *p);
 bool sl_problems_have(const struct sl_problems *p, enum sl_severity at_least);
 
 extern const struct sl_problem_code sl_problem_table[];    /* a row: shardlens.h */
 extern const size_t sl_problem_table_count;
+extern const struct sl_explanation { const char *code; unsigned what; } sl_explanations[];   /* what: of sl_explains */
+extern const size_t sl_explanation_count;
 
 #endif

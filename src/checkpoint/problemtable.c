@@ -389,3 +389,18 @@ const struct sl_problem_code sl_problem_table[] = {
       "Nothing. --dtype fp32 keeps every product as it is.", N },
 };
 const size_t sl_problem_table_count = sizeof sl_problem_table / sizeof *sl_problem_table;
+
+#define PLACE (SL_EXPLAINS_RANK | SL_EXPLAINS_LAYERS | SL_EXPLAINS_RANK_SHAPES)
+
+const struct sl_explanation sl_explanations[] = {
+    { "missing-rank", SL_EXPLAINS_LAYERS },
+    { "mixed-iteration", PLACE },
+    { "args-shape-differ", PLACE },
+    { "misnumbered-rank", PLACE },
+    { "stage-order", PLACE },
+    { "keys-differ", SL_EXPLAINS_LAYERS | SL_EXPLAINS_RANK_SHAPES },
+    { "shape-differs", SL_EXPLAINS_SHAPES },
+    { "layer-gap", SL_EXPLAINS_LAYERS },
+    { "layer-count", SL_EXPLAINS_LAYERS },
+};
+const size_t sl_explanation_count = sizeof sl_explanations / sizeof sl_explanations[0];

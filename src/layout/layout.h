@@ -42,6 +42,8 @@ struct sl_layout {
                                             NULL: none do */
     const struct sl_rank *ranks;         size_t rank_count;     /* the checkpoint's, or made; what
                                             sl_tensor.rank counts; 0 where the dialect has none */
+    const struct sl_tensor *misfit;      /* where sl_layout_source failed because this tensor's shape does not
+                                            fit; the message then begins with its name */
 };
 
 /* The params of a model, from its family: every layer and expert, in the order of the family

@@ -33,6 +33,7 @@ struct source {
     bool may_stack;
     struct sl_unused *unused;
     const char **label;
+    const struct sl_tensor *misfit;
 };
 
 static size_t make_key(const char *name, char *out, size_t room)
@@ -185,7 +186,7 @@ static void shape_arithmetic(const struct source *s, const struct match *m, cons
                  b->parallel.tp > 1 && is * b->parallel.tp == want ? ": a shard where every rank should hold the whole?" : "");
 }
 
-static int fail_shape(const struct source *s, const struct match *m)
+static int fail_shape(struct source *s, const struct match *m)
 {
     const struct sl_tensor *t = m->t;
     const int64_t *found_shape = !s->has_ranks && t->global_shape ? t->global_shape : t->shape;
@@ -196,6 +197,7 @@ static int fail_shape(const struct source *s, const struct match *m)
         return sl_fail(s->b.err, SL_INPUT, file_of(s, t), "%s: axis %d of the whole %s does not divide over %s %d",
                        t->name, m->rule->cut_axis, whole, m->rule->cut_over ? m->rule->cut_over : "tp", m->parts);
     shape_arithmetic(s, m, found_shape, more, sizeof more);
+    s->misfit = t;
     return sl_fail(s->b.err, SL_INPUT, file_of(s, t), "%s is %s, which does not fit the model's %s%s", t->name,
                    found, whole, more);
 }
@@ -364,5 +366,7 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
         mark_optional(&s);
     sl_map_free(&s.plain.index);
     sl_map_free(&s.stacked.index);
-    return builder_finish(&s.b, rc);
+    rc = builder_finish(&s.b, rc);
+    out->misfit = rc ? s.misfit : NULL;
+    return rc;
 }

@@ -21,10 +21,6 @@ const struct sl_embedded *sl_embedded_find(const char *name)
 static int inflate_file(const struct sl_embedded *file, unsigned char *text, struct sl_error *err)
 {
     z_stream z = { 0 };
-    if (file->len == file->size) {
-        memcpy(text, file->bytes, file->size);
-        return SL_OK;
-    }
     z.next_in = (z_const Bytef *)file->bytes;
     z.avail_in = (uInt)file->len;
     z.next_out = text;

@@ -13,7 +13,7 @@
 
 struct sl_embedded {
     const char *name;              /* "llama.json" */
-    const unsigned char *bytes;    /* one gzip stream; the file itself when len is size */
+    const unsigned char *bytes;    /* one gzip stream */
     size_t len;
     size_t size;                   /* bytes of the file */
 };

@@ -100,49 +100,57 @@ void judge_stages(struct judge *j)
 
 #define LEFT_TOLD 4
 
-/* Length of DST in "DST.part-I-of-N" and what begins so; 0 when it is none. */
-static size_t part_in(const char *name)
-{
-    const char *at = strstr(name, ".part-");
-    unsigned long long part, parts;
-    return at && at > name && sscanf(at, ".part-%llu-of-%llu", &part, &parts) == 2 ? (size_t)(at - name) : 0;
-}
+/* How what is left of a conversion is spoken of. */
+struct remains { const char *what, *becomes, *damage, *go_on, *named, *next; };
+static const struct remains whole = {
+    "the unfinished target", "is renamed to", "tensors may still be zeros, in files of full length", "--resume", "partial",
+    "Give the same shardlens convert command with --resume, and open its target." };
+static const struct remains part = {
+    "a part", "becomes with the other parts", "the tensors of the other parts are not here, and of a part that is not done none may be",
+    "--part for each part, then --finish", "part-",
+    "Give the same shardlens convert command with --finish once all parts are done, and open its target." };
 
-/* Names of run/target.h: length of DST in NAME, 0 when it is of none. */
-static size_t target_in(const char *name, const char **from)
+/* Names of run/target.h: DST in NAME. */
+struct left_name { const char *target; size_t len; const struct remains *of; bool old; };
+
+static bool name_read(const char *name, struct left_name *out)
 {
-    *from = name + (*name == '.');
-    if (part_in(*from))
-        return part_in(*from);
-    *from = name + (*name == '.');
-    const char *at = strstr(name, ".partial-");
-    if (!at)
-        at = strstr(name, ".old-");
-    if (at && strspn(strrchr(at, '-') + 1, "0123456789abcdef") == 8 && !strrchr(at, '-')[9] && at > *from)
-        return (size_t)(at - *from);
-    *from = name;
+    const char *own = name + (*name == '.'), *at = strstr(own, ".part-");
+    unsigned long long i, n;
+    if (at && at > own && sscanf(at, ".part-%llu-of-%llu", &i, &n) == 2) {
+        *out = (struct left_name){ own, (size_t)(at - own), &part, false };
+        return true;
+    }
+    at = strstr(own, ".partial-");
+    const bool old = !at && (at = strstr(own, ".old-"));
+    if (at && at > own && strspn(strrchr(at, '-') + 1, "0123456789abcdef") == 8 && !strrchr(at, '-')[9]) {
+        *out = (struct left_name){ own, (size_t)(at - own), &whole, old };
+        return true;
+    }
     at = strstr(name, ".partial.journal");
-    return at && at > name && !at[strlen(".partial.journal")] ? (size_t)(at - name) : 0;
+    if (!at || at == name || at[strlen(".partial.journal")])
+        return false;
+    *out = (struct left_name){ name, (size_t)(at - name), &whole, false };
+    return true;
 }
 
 struct left { struct judge *j; struct sl_arena arena; size_t told; };
 
-static void tell_left(struct left *l, const char *folder, const char *name, const char *target, size_t len)
+static void tell_left(struct left *l, const char *folder, const char *name, const struct left_name *n)
 {
-    const bool part = part_in(name + (*name == '.')) > 0;
+    const int len = (int)n->len;
     char where[1024], next[1280], expected[600];
     if (l->told++ >= LEFT_TOLD)
         return;
     snprintf(where, sizeof where, "%s/%s", folder, name);
-    snprintf(expected, sizeof expected, "nothing of that name once a conversion to %.*s is done", (int)len, target);
+    snprintf(expected, sizeof expected, "nothing of that name once a conversion to %.*s is done", len, n->target);
     snprintf(next, sizeof next, "Go on: the same shardlens convert command to %s/%.*s with %s. Give it up: remove all that is named"
-             " %.*s.%s* there.", folder, (int)len, target, part ? "--part for each part, then --finish" : "--resume", (int)len, target,
-             part ? "part-" : "partial");
+             " %.*s.%s* there.", folder, len, n->target, n->of->go_on, len, n->target, n->of->named);
     const struct finding f = {
         .code = "leftover", .where = where,
         .more = { .expected = expected, .cause = "a conversion that was interrupted, or one that is running now",
                   .damage = "nothing here: it takes space, and the target is not whole before it is renamed", .next = next } };
-    judge_tell(l->j, &f, "part of a conversion to %.*s that is not finished", (int)len, target);
+    judge_tell(l->j, &f, "part of a conversion to %.*s that is not finished", len, n->target);
 }
 
 /* "llama", "llama-hf", "llama.bin" of "llama", and not "llama2" */
@@ -157,40 +165,31 @@ static bool belongs(const char *target, const char *to)
 static void look_into(struct left *l, const char *folder, const char *of)
 {
     const char *const *names;
-    const char *last = "";
-    size_t count = 0, last_len = 0;
+    struct left_name n, last = { .target = "" };
+    size_t count = 0;
     if (sl_folder_list(folder, SL_LIMIT_FOLDER_ENTRIES, &l->arena, &names, &count, NULL))
         return;
     for (size_t i = 0; i < count; i++) {
-        const char *target;
-        const size_t len = target_in(names[i], &target);
-        if (!len || !belongs(target, of) || (len == last_len && !strncmp(target, last, len)))
+        if (!name_read(names[i], &n) || !belongs(n.target, of) || (n.len == last.len && !strncmp(n.target, last.target, n.len)))
             continue;
-        tell_left(l, folder, names[i], target, len);
-        last = target;
-        last_len = len;
+        tell_left(l, folder, names[i], &n);
+        last = n;
     }
 }
 
-/* Is the opened thing itself the unfinished target? */
+/* Is the opened thing itself the unfinished target, or a part? */
 static bool look_at_itself(struct left *l, const char *name)
 {
-    const char *target;
-    const size_t len = target_in(name, &target);
-    const bool part = part_in(name + (*name == '.')) > 0;
-    if (!len || strstr(name, ".old-"))
-        return false;
+    struct left_name n;
     char expected[300];
-    snprintf(expected, sizeof expected, "%.*s, which it %s when all of it is written and proved", (int)len, target,
-             part ? "becomes with the other parts" : "is renamed to");
+    if (!name_read(name, &n) || n.old)
+        return false;
+    snprintf(expected, sizeof expected, "%.*s, which it %s when all of it is written and proved", (int)n.len, n.target, n.of->becomes);
     const struct finding f = {
         .code = "leftover", .where = name, .severity = AS_WARNING,
         .more = { .expected = expected, .cause = "a conversion that was interrupted, or one that is running now",
-                  .damage = part ? "the tensors of the other parts are not here, and of a part that is not done none may be"
-                                 : "tensors may still be zeros, in files of full length",
-                  .next = part ? "Give the same shardlens convert command with --finish once all parts are done, and open its target."
-                               : "Give the same shardlens convert command with --resume, and open its target." } };
-    judge_tell(l->j, &f, "this is %s of a conversion", part ? "a part" : "the unfinished target");
+                  .damage = n.of->damage, .next = n.of->next } };
+    judge_tell(l->j, &f, "this is %s of a conversion", n.of->what);
     return true;
 }
 

@@ -29,7 +29,7 @@ static int publish(struct sl_run *r, struct sl_worker *w, uint32_t target, const
     return sl_run_publish(r, w, target, &result, err);
 }
 
-/* The CRC-32 that a zip directory keeps of each record; a tensor is done in order by one worker. */
+/* The CRC-32 that a zip directory keeps of each record; a tensor's bytes come in their order. */
 static void begin_crc(struct convert *v, uint32_t target)
 {
     if (v->crc)
@@ -42,13 +42,24 @@ static void add_crc(struct convert *v, uint32_t target, const void *bytes, size_
         v->crc[target] = libdeflate_crc32(v->crc[target], bytes, len);
 }
 
+/* Checksum, CRC and statistics of the piece in the buffer. Sums are taken by piece and then added, as they are where
+ * several workers share a tensor: so they are the same numbers. */
+static void digest_piece(struct convert *v, struct sl_worker *w, uint32_t target, struct sl_accumulator *stats, size_t len)
+{
+    struct sl_accumulator some;
+    sl_stats_begin(&some);
+    sl_worker_digest(w, &some, v->p->targets[target].dtype, w->buffer, len);
+    sl_stats_merge(stats, &some);
+    add_crc(v, target, w->buffer, len);
+}
+
 /* The journal says that this tensor is written: is it? */
 static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, uint32_t target,
                       const struct sl_file *file, bool *whole, struct sl_error *err)
 {
     const struct sl_tensor *t = &v->p->targets[target];
     const uint64_t piece = piece_of(t, w->buffer_len) * sl_dtype_size(t->dtype);
-    struct sl_accumulator stats, some;
+    struct sl_accumulator stats;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
     begin_crc(v, target);
@@ -60,10 +71,7 @@ static int look_again(struct sl_run *r, struct convert *v, struct sl_worker *w, 
         if (code)
             return code;
         atomic_fetch_add(&r->read_bytes, n);
-        sl_stats_begin(&some);
-        sl_worker_digest(w, &some, t->dtype, w->buffer, n);
-        sl_stats_merge(&stats, &some);
-        add_crc(v, target, w->buffer, n);
+        digest_piece(v, w, target, &stats, n);
         sl_worker_moved(r, w, n);
         done += n;
     }
@@ -122,7 +130,7 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
     const struct sl_tensor *t = &v->p->targets[target];
     const size_t size = sl_dtype_size(t->dtype);
     const uint64_t piece = piece_of(t, w->buffer_len);
-    struct sl_accumulator stats, some;
+    struct sl_accumulator stats;
     sl_stats_begin(&stats);
     XXH3_64bits_reset(w->hash);
     begin_crc(v, target);
@@ -131,10 +139,7 @@ static int write_tensor(struct sl_run *r, struct convert *v, struct sl_worker *w
         int code = gather_piece(r, v, w, target, first, n, err);
         if (code)
             return code;
-        sl_stats_begin(&some);
-        sl_worker_digest(w, &some, t->dtype, w->buffer, (size_t)n * size);
-        sl_stats_merge(&stats, &some);
-        add_crc(v, target, w->buffer, (size_t)n * size);
+        digest_piece(v, w, target, &stats, (size_t)n * size);
         code = write_piece(r, v, w, target, file, t->offset + first * size, (size_t)n * size, err);
         if (code)
             return code;

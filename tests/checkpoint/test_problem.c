@@ -18,6 +18,26 @@ TEST(codes_are_kebab_case_and_no_two_are_equal)
     }
 }
 
+TEST(what_explains_others_is_in_the_table_and_found_at_its_place)
+{
+    struct sl_arena arena = { 0 };
+    struct sl_problems p = { .arena = &arena };
+    for (size_t i = 0; i < sl_explanation_count; i++) {
+        size_t row = 0;
+        while (row < sl_problem_table_count && strcmp(sl_problem_table[row].code, sl_explanations[i].code))
+            row++;
+        assert_true(row < sl_problem_table_count);
+    }
+    sl_problem_add(&p, "keys-differ", "mp_rank_01", NULL, "x");
+    assert_false(sl_problems_explain(&p, SL_EXPLAINS_RANK, NULL));
+    sl_problem_add(&p, "misnumbered-rank", "mp_rank_01", NULL, "x");
+    assert_true(sl_problems_explain(&p, SL_EXPLAINS_RANK, "mp_rank_01"));
+    assert_false(sl_problems_explain(&p, SL_EXPLAINS_RANK, "mp_rank_0"));
+    assert_true(sl_problems_explain(&p, SL_EXPLAINS_LAYERS, NULL));
+    assert_false(sl_problems_explain(&p, SL_EXPLAINS_SHAPES, NULL));
+    sl_arena_free(&arena);
+}
+
 TEST(a_finding_has_the_severity_of_its_code_and_printable_texts)
 {
     struct sl_arena arena = { 0 };
@@ -67,6 +87,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         ROW(codes_are_kebab_case_and_no_two_are_equal),
+        ROW(what_explains_others_is_in_the_table_and_found_at_its_place),
         ROW(a_finding_has_the_severity_of_its_code_and_printable_texts),
         ROW(the_worst_come_first_and_equals_stand_as_in_the_table),
         ROW(many_findings_are_all_kept),

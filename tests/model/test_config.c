@@ -1,14 +1,12 @@
 /* test_config.c: config.json and generation_config.json. What transformers makes
  * of them is tried by make interop; here: which value comes from where. */
-#include "../base/testing.h"
+#include "families.h"
 
 #include "base/json.h"
 #include "base/value.h"
 #include "model/internal.h"
 
 #include <unistd.h>
-
-static struct sl_families families;
 
 /* A written config, parsed again, and what was remarked. */
 struct written {
@@ -256,20 +254,6 @@ TEST(a_model_whose_head_size_is_unknown_gets_no_config)
     assert_int_equal(sl_model_hf_config(w.m, SL_BF16, 96, &w.config, &w.generation, &w.notes, &err), SL_USAGE);
     assert_says(err, "--set kv_channels=N");
     shut(&w);
-}
-
-static int load(void **state)
-{
-    (void)state;
-    setenv("XDG_CONFIG_HOME", "/nowhere", 1);
-    return sl_families_load(NULL, &families, NULL);
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_families_free(&families);
-    return 0;
 }
 
 int main(void)

@@ -4,13 +4,11 @@
  *
  * Sources of the names: Megatron-LM megatron/core (transformer, ssm), MindSpeed-LLM, OpenBMB's fork by its published
  * converters; transformers models/ *: modeling_*.py. */
-#include "../base/testing.h"
+#include "families.h"
 #include "made.h"
 
 #include "base/text.h"
 #include "model/internal.h"
-
-static struct sl_families families;
 
 /* Tensors as "name rows columns;": "D." is the first layer of Megatron's decoder, "H." that of Hugging Face, "L." that of the
  * legacy model. Heads of 24: 4 of queries, 2 of keys. */
@@ -306,20 +304,6 @@ TEST(a_model_with_one_name_of_the_legacy_one_is_asked_nothing_about_it)
     assert_null(problem_of(m, "config-missing"));
     sl_model_free(m);
     made_free(c);
-}
-
-static int load(void **state)
-{
-    (void)state;
-    setenv("XDG_CONFIG_HOME", "/nowhere", 1);
-    return sl_families_load(NULL, &families, NULL);
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_families_free(&families);
-    return 0;
 }
 
 int main(void)

@@ -1,12 +1,10 @@
 /* test_detect.c: what is told of real checkpoints of Megatron-core (tests/fixtures,
  * whose README lists the sizes), and of checkpoints that exist only as headers. */
-#include "../base/testing.h"
+#include "families.h"
 #include "made.h"
 
 #include "model/args.h"
 #include "model/internal.h"
-
-static struct sl_families families;
 
 struct opened { struct sl_ckpt *c; struct sl_model *m; };
 
@@ -829,20 +827,6 @@ TEST(lengths_of_axes_follow_family_and_sizes)
     assert_true(sl_model_when(o.m, "!tied & gated"));
     assert_false(sl_model_when(o.m, "tied"));
     shut(o);
-}
-
-static int load(void **state)
-{
-    (void)state;
-    setenv("XDG_CONFIG_HOME", "/nowhere", 1);
-    return sl_families_load(NULL, &families, NULL);
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_families_free(&families);
-    return 0;
 }
 
 int main(void)

@@ -1,13 +1,11 @@
 /* test_models.c: the database: every published dense row is recognised from
  * headers of its shape, and every nominal preset is a one-word conversion. Sizes
  * and parameter counts are those that the models' publishers give. */
-#include "../base/testing.h"
+#include "families.h"
 #include "made.h"
 
 #include "model/internal.h"
 #include <shardlens/shardlens.h>
-
-static struct sl_families families;
 
 /* What config.json of the published models says of latent attention and experts. */
 static const struct latent { const char *name; int64_t q_lora, kv_lora, nope, rope, v, shared, dense; } latents[] = {
@@ -236,20 +234,6 @@ TEST(models_of_one_shape_are_all_named)
     assert_string_equal(m->name, "Llama-2-7B");
     sl_model_free(m);
     made_free(c);
-}
-
-static int load(void **state)
-{
-    (void)state;
-    setenv("XDG_CONFIG_HOME", "/nowhere", 1);
-    return sl_families_load(NULL, &families, NULL);
-}
-
-static int unload(void **state)
-{
-    (void)state;
-    sl_families_free(&families);
-    return 0;
 }
 
 int main(void)

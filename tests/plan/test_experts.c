@@ -101,17 +101,26 @@ static void fill(int64_t *x, int kind, int64_t layer, int64_t expert, int64_t ro
 
 /* ---- what Megatron stores ------------------------------------------------------------ */
 
-static void add_numbered(const struct cut *c, int32_t rank, int32_t chunk, int32_t local, int64_t layer, int64_t e0, int64_t r)
+/* As SequentialMLP or TEGroupedMLP names matrix 1 or 2 of an expert. */
+static const char *expert_name(const struct cut *c, int32_t local, int64_t m, int matrix, char *out, size_t room)
+{
+    if (!strcmp(c->storage, "local_experts"))
+        snprintf(out, room, "decoder.layers.%d.mlp.experts.local_experts.%d.linear_fc%d.weight", local, (int)m, matrix);
+    else
+        snprintf(out, room, "decoder.layers.%d.mlp.experts.linear_fc%d.weight%d", local, matrix, (int)m);
+    return out;
+}
+
+static void add_each(const struct cut *c, int32_t rank, int32_t chunk, int32_t local, int64_t layer, int64_t e0, int64_t r)
 {
     const int64_t f = size.ffn / c->etp, el = size.experts / c->ep;
     char name[96];
     for (int64_t m = 0; m < el; m++) {
-        snprintf(name, sizeof name, "decoder.layers.%d.mlp.experts.linear_fc1.weight%d", local, (int)m);
-        int64_t *x = toy_add(&want, rank, chunk, name, 2 * f, size.hidden);
+        int64_t *x = toy_add(&want, rank, chunk, expert_name(c, local, m, 1, name, sizeof name), 2 * f, size.hidden);
         fill(x, E_GATE, layer, e0 + m, f, size.hidden, r * f, 0);
         fill(x + f * size.hidden, E_UP, layer, e0 + m, f, size.hidden, r * f, 0);
-        snprintf(name, sizeof name, "decoder.layers.%d.mlp.experts.linear_fc2.weight%d", local, (int)m);
-        fill(toy_add(&want, rank, chunk, name, size.hidden, f), E_DOWN, layer, e0 + m, size.hidden, f, 0, r * f);
+        x = toy_add(&want, rank, chunk, expert_name(c, local, m, 2, name, sizeof name), size.hidden, f);
+        fill(x, E_DOWN, layer, e0 + m, size.hidden, f, 0, r * f);
     }
 }
 
@@ -142,20 +151,6 @@ static int32_t layers_of(const struct cut *c, int32_t stage)
     return c->vpp ? c->stage[stage] : c->pp == 1 ? (int32_t)size.layers : stage ? (int32_t)size.layers - 2 : 2;
 }
 
-static void add_local(const struct cut *c, int32_t rank, int32_t chunk, int32_t local, int64_t layer, int64_t e0, int64_t r)
-{
-    const int64_t f = size.ffn / c->etp, el = size.experts / c->ep;
-    char name[96];
-    for (int64_t m = 0; m < el; m++) {
-        snprintf(name, sizeof name, "decoder.layers.%d.mlp.experts.local_experts.%d.linear_fc1.weight", local, (int)m);
-        int64_t *x = toy_add(&want, rank, chunk, name, 2 * f, size.hidden);
-        fill(x, E_GATE, layer, e0 + m, f, size.hidden, r * f, 0);
-        fill(x + f * size.hidden, E_UP, layer, e0 + m, f, size.hidden, r * f, 0);
-        snprintf(name, sizeof name, "decoder.layers.%d.mlp.experts.local_experts.%d.linear_fc2.weight", local, (int)m);
-        fill(toy_add(&want, rank, chunk, name, size.hidden, f), E_DOWN, layer, e0 + m, size.hidden, f, 0, r * f);
-    }
-}
-
 /* Process i has TP index i % tp, expert TP index i % etp and EP index i / etp % ep; the first that has this file's. -1: none. */
 static int32_t process_of(const struct cut *c, int32_t tp, int32_t ep)
 {
@@ -179,10 +174,8 @@ static void make_layer(const struct cut *c, int32_t rank, int32_t chunk, int32_t
     fill(toy_add(&want, rank, chunk, name, size.experts, size.hidden), ROUTER, layer, 0, size.experts, size.hidden, 0, 0);
     if (!strcmp(c->storage, "grouped"))
         add_grouped(c, rank, chunk, l, layer, e0, r);
-    else if (!strcmp(c->storage, "local_experts"))
-        add_local(c, rank, chunk, l, layer, e0, r);
     else
-        add_numbered(c, rank, chunk, l, layer, e0, r);
+        add_each(c, rank, chunk, l, layer, e0, r);
 }
 
 static void make_megatron(const struct cut *c)

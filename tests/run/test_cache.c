@@ -3,6 +3,7 @@
 #include "case.h"
 
 #include "base/io.h"
+#include "base/num.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -46,112 +47,96 @@ static void make_warm(const char *path)
         skip();
 }
 
-static const enum sl_verify_mode modes[] = { SL_VERIFY_NONE, SL_VERIFY_CHECKSUM, SL_VERIFY_REREAD };
 #define BLOCK_PAGES 16u                  /* the header was read before; its block is left alone */
+#define PART_AT (256 << 10)              /* in the middle of the file, where `large` lies: this belongs to somebody */
+#define PART_BYTES (128 << 10)
+#define PART_PAGES 32u
 
-/* Advice to the kernel, which does not give back what it just has in hand: the best of some runs is looked at. */
+static void make_part_warm(const char *path)
+{
+    char bytes[4096];
+    make_cold(path);
+    const int fd = open(path, O_RDONLY);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);
+    for (off_t at = PART_AT; at < PART_AT + PART_BYTES; at += (off_t)sizeof bytes)
+        assert_int_equal(pread(fd, bytes, sizeof bytes, at), sizeof bytes);
+    close(fd);
+}
+
+static uint64_t cached_pages(const char *path)
+{
+    uint64_t cached;
+    assert_true(pages_of(path, &cached) > 8 * BLOCK_PAGES);
+    return cached;
+}
+
+static uint64_t other_pages(const char *path)
+{
+    uint64_t cached;
+    return pages_of(path, &cached) - cached;
+}
+
+static uint64_t pages_beside_the_part(const char *path)
+{
+    uint64_t part;
+    const int fd = open(path, O_RDONLY);
+    assert_true(sl_file_cached(fd, PART_AT, PART_BYTES, &part));
+    close(fd);
+    return part == PART_PAGES ? cached_pages(path) - part : UINT64_MAX;
+}
+
+struct look { bool of_target; void (*prepare)(const char *source); uint64_t (*measure)(const char *path); uint64_t most; };
+
+static uint64_t measured(const struct look *l, enum sl_verify_mode mode)
+{
+    struct conversion_case k;
+    char path[1024];
+    struct sl_error err = { .message = "" };
+    const struct sl_run_options o = { .verify = mode, .threads = 2 };
+    case_begin(&k, l->of_target ? CASE_FILE : CASE_FOLDER);
+    l->prepare(join(path, k.source, "model.safetensors"));
+    assert_int_equal(case_run(&k, &o, &err), 0);
+    const uint64_t pages = l->measure(l->of_target ? k.target : path);
+    case_end(&k);
+    return pages;
+}
+
+/* It is advice to the kernel, which does not give back what it just has in hand: the best of some runs is looked at. */
 #define TRIES 8
 
-/* Pages of the source that are cached after a conversion, which were not before. */
-static uint64_t left_of_the_source(enum sl_verify_mode mode)
+static void at_most(const struct look *l)
 {
-    struct conversion_case k;
-    char path[1024];
-    uint64_t cached;
-    case_begin(&k, CASE_FOLDER);
-    make_cold(join(path, k.source, "model.safetensors"));
-    const struct sl_run_options o = { .verify = mode, .threads = 2 };
-    case_must_work(&k, &o);
-    assert_true(pages_of(join(path, k.source, "model.safetensors"), &cached) > 8 * BLOCK_PAGES);
-    case_end(&k);
-    return cached;
-}
-
-static uint64_t left_of_the_target(enum sl_verify_mode mode)
-{
-    struct conversion_case k;
-    char path[1024];
-    uint64_t cached;
-    case_begin(&k, CASE_FILE);
-    make_cold(join(path, k.source, "model.safetensors"));
-    const struct sl_run_options o = { .verify = mode, .threads = 2 };
-    struct sl_error err = { .message = "" };
-    assert_int_equal(case_run(&k, &o, &err), 0);
-    assert_true(pages_of(k.target, &cached) > 8 * BLOCK_PAGES);
-    case_end(&k);
-    return cached;
-}
-
-/* Pages of a source that was cached and is not any more. */
-static uint64_t lost_of_the_source(enum sl_verify_mode mode)
-{
-    struct conversion_case k;
-    char path[1024];
-    uint64_t cached, pages;
-    case_begin(&k, CASE_FOLDER);
-    make_warm(join(path, k.source, "model.safetensors"));
-    const struct sl_run_options o = { .verify = mode, .threads = 2 };
-    case_must_work(&k, &o);
-    pages = pages_of(join(path, k.source, "model.safetensors"), &cached);
-    case_end(&k);
-    return pages - cached;
-}
-
-static void at_most_in_the_best_run(uint64_t (*pages)(enum sl_verify_mode mode), uint64_t most)
-{
+    static const enum sl_verify_mode modes[] = { SL_VERIFY_NONE, SL_VERIFY_CHECKSUM, SL_VERIFY_REREAD };
     for (size_t m = 0; m < 3; m++) {
-        uint64_t least = pages(modes[m]);
-        for (int i = 1; i < TRIES && least > most; i++) {
-            const uint64_t again = pages(modes[m]);
-            least = again < least ? again : least;
-        }
-        assert_true(least <= most);
+        uint64_t least = UINT64_MAX;
+        for (int i = 0; i < TRIES && least > l->most; i++)
+            least = sl_min_u64(least, measured(l, modes[m]));
+        assert_true(least <= l->most);
     }
 }
 
 static void what_was_not_cached_is_not_cached_after_a_conversion(void **state)
 {
     (void)state;
-    at_most_in_the_best_run(left_of_the_source, 2 * BLOCK_PAGES);
+    at_most(&(struct look){ false, make_cold, cached_pages, 2 * BLOCK_PAGES });
 }
 
 static void what_was_written_is_not_cached_after_a_conversion(void **state)
 {
     (void)state;
-    at_most_in_the_best_run(left_of_the_target, BLOCK_PAGES);
+    at_most(&(struct look){ true, make_cold, cached_pages, BLOCK_PAGES });
 }
 
 static void what_was_cached_stays(void **state)
 {
     (void)state;
-    at_most_in_the_best_run(lost_of_the_source, 0);
-}
-
-/* 128 KiB in the middle of the file, where `large` lies, belong to somebody. */
-static uint64_t left_beside_a_part(enum sl_verify_mode mode)
-{
-    struct conversion_case k;
-    char path[1024], bytes[4096];
-    uint64_t part, cached;
-    case_begin(&k, CASE_FOLDER);
-    make_cold(join(path, k.source, "model.safetensors"));
-    const int fd = open(path, O_RDONLY);
-    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0);
-    for (off_t at = 256 << 10; at < 384 << 10; at += (off_t)sizeof bytes)
-        assert_int_equal(pread(fd, bytes, sizeof bytes, at), sizeof bytes);
-    const struct sl_run_options o = { .verify = mode, .threads = 2 };
-    case_must_work(&k, &o);
-    assert_true(sl_file_cached(fd, 256 << 10, 128 << 10, &part));
-    pages_of(path, &cached);
-    close(fd);
-    case_end(&k);
-    return part == 32 ? cached - part : UINT64_MAX;
+    at_most(&(struct look){ false, make_warm, other_pages, 0 });
 }
 
 static void of_a_file_that_is_cached_in_part_that_part_stays(void **state)
 {
     (void)state;
-    at_most_in_the_best_run(left_beside_a_part, 2 * BLOCK_PAGES);
+    at_most(&(struct look){ false, make_part_warm, pages_beside_the_part, 2 * BLOCK_PAGES });
 }
 
 int main(void)
