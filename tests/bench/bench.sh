@@ -47,6 +47,9 @@ fi
 may_drop() { sync && echo 3 2>/dev/null >/proc/sys/vm/drop_caches; }
 warm_up() { find "$source" "$hf" "$tp4pp2" "$dist" "$moe" -type f -exec cat {} + >/dev/null; }
 
+# what a reread from the disk is measured against: the copy is dropped from the page cache before it is read
+forget='forget() { find "$1" -type f -exec dd if={} iflag=nocache count=0 status=none \;; }; forget'
+
 # once NAME COMMAND...: one timed run; its output is removed before, the disk is quiet
 once() {
     name=$1
@@ -75,7 +78,9 @@ all_once() {
     once cp cp -r "$source" "$folder/out"
     once cp-sync sh -c "cp -r '$source' '$folder/out' && sync -f '$folder/out'"
     once cp-read sh -c "cp -r '$source' '$folder/out' && sync -f '$folder/out' && find '$folder/out' -type f -exec cat {} + >/dev/null"
+    once cp-reread sh -c "cp -r '$source' '$folder/out' && sync -f '$folder/out' && $forget '$folder/out' && find '$folder/out' -type f -exec cat {} + >/dev/null"
     once cp-moe cp -r "$moe" "$folder/out"
+    once cp-moe-sync sh -c "cp -r '$moe' '$folder/out' && sync -f '$folder/out'"
     read_all cat "$source"
     read_all cat-both "$source" "$hf"
     convert none "$source" --to hf --verify none
@@ -112,17 +117,19 @@ table() {
     row cp "cp -r"
     row cp-sync "cp -r, sync"
     row cp-read "cp -r, sync, read the copy"
+    row cp-reread "the same, the copy read from disk"
     row cat "read Megatron"
     row cat-both "read Megatron and HF"
     row none "Megatron -> HF, verify none" cp cp-sync
     row threads-1 "the same with one worker" cp cp-sync
-    row reread "Megatron -> HF, verify reread" cp-read
+    row reread "Megatron -> HF, verify reread" cp-read cp-reread
     row to-megatron "HF -> Megatron TP2 PP2" cp cp-sync
     row reshard "TP4 PP2 -> TP2 PP4" cp cp-sync
     row from-dist "torch_dist -> HF" cp cp-sync
     row to-dist "HF -> torch_dist" cp cp-sync
     row cp-moe "cp -r of the MoE"
-    row moe "MoE TP2 EP2 -> HF" cp-moe
+    row cp-moe-sync "the same, sync"
+    row moe "MoE TP2 EP2 -> HF" cp-moe cp-moe-sync
     row verify "verify Megatron HF" cat-both
     row check "check --deep" cat
     row torch "torch_convert.py" none
