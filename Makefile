@@ -47,7 +47,7 @@ PREFIX  ?= /usr/local
 PYTHON  ?= python3
 LIBDIR  ?= lib
 JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
-WARN     = -std=c11 -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+WARN     = -std=c11 -ffp-contract=off -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            $(if $(filter 1,$(WERROR)),-Werror)
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -Iinclude -Isrc -I$(OUT)/gen
 LIB_PKGS  = libzip libcjson zlib libxxhash libdeflate yaml-0.1

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #define BLOCK (UINT64_C(64) << 10)
-#define CHUNK (UINT64_C(4) << 20)              /* asked for first; block by block only where some of it is there */
+#define CHUNK (UINT64_C(4) << 20)              /* asked for first; its halves only where some of it is there */
 #define ROOM_SHARE 2u                          /* source and target may take this part of what is available */
 
 struct cached_file {
@@ -34,18 +34,24 @@ static bool is_theirs(const struct cached_file *f, uint64_t block)
     return f->all_theirs || (f->theirs && f->theirs[block / 8] >> block % 8 & 1);
 }
 
-static bool look_at_chunk(struct sl_ckpt *c, struct cached_file *f, int32_t file, uint64_t at)
+/* Halves what some of is there, down to blocks: headers read before leave single pages all over a file. */
+static bool look_at(struct sl_ckpt *c, struct cached_file *f, int32_t file, uint64_t chunk)
 {
-    const uint64_t end = sl_min_u64(at + CHUNK, f->size);
-    uint64_t pages;
-    if (!sl_ckpt_cached(c, file, at, end - at, &pages))
-        return false;
-    for (; pages && at < end; at += BLOCK) {
-        if (!sl_ckpt_cached(c, file, at, sl_min_u64(BLOCK, end - at), &pages))
+    uint64_t at = chunk, len = CHUNK;
+    const uint64_t end = sl_min_u64(chunk + CHUNK, f->size);
+    while (at < end) {
+        uint64_t pages;
+        if (!sl_ckpt_cached(c, file, at, sl_min_u64(len, end - at), &pages))
             return false;
+        if (pages && len > BLOCK) {
+            len /= 2;
+            continue;
+        }
         if (pages)
             f->theirs[at / BLOCK / 8] |= (uint8_t)(1u << at / BLOCK % 8);
-        pages = 1;
+        at += len;
+        while (len < CHUNK && at % (2 * len) == 0)
+            len *= 2;
     }
     return true;
 }
@@ -66,7 +72,7 @@ static int look_at_file(struct sl_run *r, struct sl_worker *w, uint64_t i, struc
             return sl_fail_memory(err, f->size / BLOCK / 8 + 1);
     }
     for (uint64_t at = 0; pages && at < f->size; at += CHUNK)
-        if (!look_at_chunk(v->p->ckpt, f, (int32_t)i, at))
+        if (!look_at(v->p->ckpt, f, (int32_t)i, at))
             return SL_OK;
     f->all_theirs = false;
     return SL_OK;

@@ -61,8 +61,11 @@ int sl_run_report(const struct sl_run *r, struct sl_buf *out);
 struct sl_accumulator { uint64_t count, nan, inf, zeros; double min, max, sum, sum2; };
 void sl_stats_begin(struct sl_accumulator *s);
 void sl_stats_add(struct sl_accumulator *s, enum sl_dtype dtype, const void *elements, size_t count);
-/* The same without vector instructions. */
-void sl_stats_add_plain(struct sl_accumulator *s, enum sl_dtype dtype, const void *elements, size_t count);
+/* The same element by element, with the instructions of one kind; what comes out is equal to the last bit.
+ * _has: can this processor do it? Types that a form has nothing for go through the plain loop. */
+enum sl_stats_form { SL_STATS_PLAIN, SL_STATS_NEON, SL_STATS_AVX2, SL_STATS_AVX512, SL_STATS_FORMS };
+bool sl_stats_has(enum sl_stats_form form);
+void sl_stats_add_as(struct sl_accumulator *s, enum sl_stats_form form, enum sl_dtype dtype, const void *elements, size_t count);
 void sl_stats_merge(struct sl_accumulator *s, const struct sl_accumulator *other);
 void sl_stats_end(const struct sl_accumulator *s, struct sl_stats *out);
 void sl_histogram_add(struct sl_histogram *h, enum sl_dtype dtype, const void *elements, size_t count);

@@ -6,11 +6,10 @@
  * values, far below one part in 10^9. The mean of values that cancel can be no
  * better than that against their size.
  *
- * Two forms of the same thing: plain C, and AVX2 where the processor has it
- * (fp64, fp32, fp16, bf16). The vector form takes a block only when no element
- * of it is NaN or infinite, which an integer test tells; other blocks go
- * through the plain form. Types of one byte are counted by value, which is
- * exact.
+ * A loop in plain C, and vector forms for AVX2, AVX-512 and NEON (lanes.h) of the float types, which come to the same
+ * to the last bit: which processor counts is not seen in a report. A vector form takes a block only when no
+ * element of it is NaN or infinite; other blocks go through the loop. Types of one byte are counted by
+ * value, which is exact.
  */
 #include "run/run.h"
 
@@ -18,6 +17,7 @@
 #include "base/num.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define BLOCK ((size_t)4096)      /* elements summed before they are folded in */
@@ -56,22 +56,6 @@ void sl_stats_end(const struct sl_accumulator *s, struct sl_stats *out)
 
 /* ---- plain C ---- */
 
-static inline void add_one(struct sl_accumulator *s, double x)
-{
-    s->count++;
-    if (isnan(x)) {
-        s->nan++;
-    } else if (isinf(x)) {
-        s->inf++;
-    } else {
-        s->zeros += x == 0;
-        s->min = x < s->min ? x : s->min;
-        s->max = x > s->max ? x : s->max;
-        s->sum += x;
-        s->sum2 += x * x;
-    }
-}
-
 static inline double load_f64(const unsigned char *p)
 {
     double d;
@@ -87,31 +71,83 @@ static inline double load_f32_bits(uint32_t bits)
     return (double)f;
 }
 
-/* Elements of one block; called with at most BLOCK of them. */
-static void add_block(struct sl_accumulator *s, enum sl_dtype dtype, const unsigned char *p, size_t count)
+/* What one block adds: its sums in 16 lanes, so that vector forms of every width come to the same. */
+struct lanes { double sum[16], square[16], min, max; uint64_t nan, inf, zeros; };
+
+/* `first` is the place of the element in its block. */
+static inline void lanes_add(struct lanes *t, size_t first, double x)
 {
-    struct sl_accumulator block;
-    sl_stats_begin(&block);
+    if (isnan(x)) {
+        t->nan++;
+    } else if (isinf(x)) {
+        t->inf++;
+    } else {
+        t->zeros += x == 0;
+        t->min = x < t->min ? x : t->min;
+        t->max = x > t->max ? x : t->max;
+        t->sum[first % 16] += x;
+        t->square[first % 16] += x * x;
+    }
+}
+
+static void lanes_add_plain(struct lanes *t, enum sl_dtype dtype, const unsigned char *p, size_t from, size_t count)
+{
     const size_t size = sl_dtype_size(dtype);
     switch (dtype) {
     case SL_F64:
-        for (size_t i = 0; i < count; i++)
-            add_one(&block, load_f64(p + 8 * i));
+        for (size_t i = from; i < count; i++)
+            lanes_add(t, i, load_f64(p + 8 * i));
         break;
     case SL_F32:
-        for (size_t i = 0; i < count; i++)
-            add_one(&block, load_f32_bits(sl_load_u32(p + 4 * i)));
+        for (size_t i = from; i < count; i++)
+            lanes_add(t, i, load_f32_bits(sl_load_u32(p + 4 * i)));
         break;
     case SL_BF16:
-        for (size_t i = 0; i < count; i++)
-            add_one(&block, load_f32_bits((uint32_t)sl_load_u16(p + 2 * i) << 16));
+        for (size_t i = from; i < count; i++)
+            lanes_add(t, i, load_f32_bits((uint32_t)sl_load_u16(p + 2 * i) << 16));
         break;
     default:
-        for (size_t i = 0; i < count; i++)
-            add_one(&block, sl_dtype_load(dtype, p + size * i));
+        for (size_t i = from; i < count; i++)
+            lanes_add(t, i, sl_dtype_load(dtype, p + size * i));
         break;
     }
+}
+
+static double sum_of(const double lane[16])
+{
+    double four[4];
+    for (size_t k = 0; k < 4; k++)
+        four[k] = (lane[k] + lane[k + 4]) + (lane[k + 8] + lane[k + 12]);
+    return (four[0] + four[1]) + (four[2] + four[3]);
+}
+
+/* Adds a block's elements to t, all of them or, when one of them is NaN or infinite, none; count is a multiple of 32,
+ * and not 0. */
+typedef bool block_fn(struct lanes *t, const unsigned char *p, size_t count);
+
+/* Elements of one block, at most BLOCK; vector: NULL for the plain loop. */
+static void add_block(struct sl_accumulator *s, enum sl_dtype dtype, block_fn *vector, const unsigned char *p, size_t count)
+{
+    const struct lanes empty = { .min = INFINITY, .max = -INFINITY };
+    struct lanes t = empty;
+    size_t done = count & ~(size_t)31;
+    if (done && !(vector && vector(&t, p, done))) {
+        t = empty;
+        done = 0;
+    }
+    lanes_add_plain(&t, dtype, p, done, count);
+    /* + 0: which of two zeros came first is nothing to tell */
+    const struct sl_accumulator block = { .count = count, .nan = t.nan, .inf = t.inf, .zeros = t.zeros, .min = t.min + 0.0, .max = t.max + 0.0,
+                                          .sum = sum_of(t.sum), .sum2 = sum_of(t.square) };
     sl_stats_merge(s, &block);
+}
+
+static void add_blocks(struct sl_accumulator *s, enum sl_dtype dtype, block_fn *vector, const void *elements, size_t count)
+{
+    const unsigned char *p = elements;
+    const size_t size = sl_dtype_size(dtype);
+    for (size_t done = 0; done < count; done += BLOCK)
+        add_block(s, dtype, vector, p + done * size, count - done < BLOCK ? count - done : BLOCK);
 }
 
 /* One byte an element: how often each of the 256 values occurs says it all. */
@@ -133,266 +169,151 @@ static void add_bytes(struct sl_accumulator *s, enum sl_dtype dtype, const unsig
         if (n == 0)
             continue;
         const unsigned char byte = (unsigned char)v;
-        struct sl_accumulator one;
-        sl_stats_begin(&one);
-        add_one(&one, sl_dtype_load(dtype, &byte));
-        s->count += n;
-        s->nan += one.nan * n;
-        s->inf += one.inf * n;
-        s->zeros += one.zeros * n;
-        s->min = one.min < s->min ? one.min : s->min;
-        s->max = one.max > s->max ? one.max : s->max;
-        s->sum += one.sum * (double)n;
-        s->sum2 += one.sum2 * (double)n;
+        const double x = sl_dtype_load(dtype, &byte);
+        struct sl_accumulator all = { .count = n, .min = INFINITY, .max = -INFINITY };
+        if (isnan(x))
+            all.nan = n;
+        else if (isinf(x))
+            all.inf = n;
+        else
+            all = (struct sl_accumulator){ .count = n, .zeros = x == 0 ? n : 0, .min = x + 0.0, .max = x + 0.0, .sum = x * (double)n, .sum2 = x * x * (double)n };
+        sl_stats_merge(s, &all);
     }
 }
 
-void sl_stats_add_plain(struct sl_accumulator *s, enum sl_dtype dtype, const void *elements, size_t count)
+/* ---- vectors ---- */
+
+/* A 16-bit float from its place in the order of all of them (lanes.h). */
+static double double_of_order(bool bf16, int16_t order)
 {
-    const unsigned char *p = elements;
-    const size_t size = sl_dtype_size(dtype);
-    for (size_t done = 0; done < count;) {
-        const size_t n = count - done < BLOCK ? count - done : BLOCK;
-        add_block(s, dtype, p + done * size, n);
-        done += n;
-    }
+    unsigned char bytes[2];
+    sl_store_u16(bytes, (uint16_t)(order < 0 ? (uint16_t)order ^ 0x7fff : order));
+    return sl_dtype_load(bf16 ? SL_BF16 : SL_F16, bytes);
 }
 
-/* ---- AVX2 ---- */
-
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__)
 #include <cpuid.h>
 #include <immintrin.h>
-#include <stdatomic.h>
 
-#define VECTOR __attribute__((target("avx2,fma,f16c")))
-#define VECTOR_INLINE __attribute__((target("avx2,fma,f16c"), always_inline)) static inline
-
-/* Sums of sixteen elements at a time in four pairs of registers. */
-struct sums { __m256d sum[4], square[4]; };
-
-VECTOR_INLINE void sums_begin(struct sums *t)
+#define FORM avx2
+#define N 4
+#define ISA __attribute__((target("avx2,f16c")))
+ISA static inline __m256d load_bf16_avx2(const unsigned char *p)
 {
-    for (int k = 0; k < 4; k++)
-        t->sum[k] = t->square[k] = _mm256_setzero_pd();
+    return _mm256_cvtps_pd(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i *)p))));
+}
+ISA static inline __m256d load_f16_avx2(const unsigned char *p)
+{
+    return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p)));
+}
+ISA static inline __m256d load_f32_avx2(const unsigned char *p)
+{
+    return _mm256_cvtps_pd(_mm_loadu_ps((const float *)p));
+}
+#include "run/lanes.h"
+
+#define FORM avx512
+#define N 8
+#define ISA __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+ISA static inline __m512d load_bf16_avx512(const unsigned char *p)
+{
+    return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16)));
+}
+ISA static inline __m512d load_f16_avx512(const unsigned char *p)
+{
+    return _mm512_cvtps_pd(_mm512_castps512_ps256(_mm512_cvtph_ps(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)p)))));
+}
+ISA static inline __m512d load_f32_avx512(const unsigned char *p)
+{
+    return _mm512_cvtps_pd(_mm256_loadu_ps((const float *)p));
+}
+#include "run/lanes.h"
+
+/* cpuid says what the processor has; __builtin_cpu_supports also whether the system keeps the registers. */
+static enum sl_stats_form widest(void)
+{
+    unsigned a, b, c, d;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return SL_STATS_AVX512;
+    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C ? SL_STATS_AVX2 : SL_STATS_PLAIN;
 }
 
-VECTOR_INLINE void sums_add(struct sums *t, int k, __m256d x)
+static block_fn *function_of(enum sl_stats_form form, enum sl_dtype dtype)
 {
-    t->sum[k] = _mm256_add_pd(t->sum[k], x);
-    t->square[k] = _mm256_fmadd_pd(x, x, t->square[k]);
+    return form == SL_STATS_AVX512 ? form_avx512(dtype) : form == SL_STATS_AVX2 ? form_avx2(dtype) : NULL;
+}
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+
+#define FORM neon
+#define N 2
+#define ISA
+static inline float64x2_t load_bf16_neon(const unsigned char *p)
+{
+    uint16x4_t h = vdup_n_u16(0);
+    memcpy(&h, p, 4);
+    return vcvt_f64_f32(vreinterpret_f32_u32(vget_low_u32(vshlq_n_u32(vmovl_u16(h), 16))));
+}
+static inline float64x2_t load_f16_neon(const unsigned char *p)
+{
+    float16x4_t h = vreinterpret_f16_u16(vdup_n_u16(0));
+    memcpy(&h, p, 4);
+    return vcvt_f64_f32(vget_low_f32(vcvt_f32_f16(h)));
+}
+static inline float64x2_t load_f32_neon(const unsigned char *p)
+{
+    return vcvt_f64_f32(vld1_f32((const float *)p));
+}
+#include "run/lanes.h"
+
+static enum sl_stats_form widest(void)
+{
+    return SL_STATS_NEON;
 }
 
-VECTOR_INLINE void sums_add_floats(struct sums *t, int k, __m256 x)
+static block_fn *function_of(enum sl_stats_form form, enum sl_dtype dtype)
 {
-    sums_add(t, k, _mm256_cvtps_pd(_mm256_castps256_ps128(x)));
-    sums_add(t, k + 1, _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
-}
-
-VECTOR_INLINE double sum_of(const __m256d v[4])
-{
-    double lane[4];
-    _mm256_storeu_pd(lane, _mm256_add_pd(_mm256_add_pd(v[0], v[1]), _mm256_add_pd(v[2], v[3])));
-    return (lane[0] + lane[1]) + (lane[2] + lane[3]);
-}
-
-static void fold(struct sl_accumulator *s, size_t count, uint64_t zeros, double min, double max,
-                 double sum, double square)
-{
-    s->count += count;
-    s->zeros += zeros;
-    s->min = min < s->min ? min : s->min;
-    s->max = max > s->max ? max : s->max;
-    s->sum += sum;
-    s->sum2 += square;
-}
-
-/* The order of 16-bit floats as the order of signed numbers: negative ones have
- * their other bits turned over. The same again turns it back. */
-VECTOR_INLINE __m256i order_of(__m256i bits)
-{
-    return _mm256_xor_si256(bits, _mm256_and_si256(_mm256_srai_epi16(bits, 15), _mm256_set1_epi16(0x7fff)));
-}
-
-static uint16_t bits_of_order(int16_t order)
-{
-    return (uint16_t)(order < 0 ? (uint16_t)order ^ 0x7fff : order);
-}
-
-VECTOR_INLINE uint64_t zeros_of_16(__m256i counts)
-{
-    /* each lane holds minus the number of zeros it met, at most BLOCK / 16 */
-    int16_t lane[16];
-    _mm256_storeu_si256((__m256i *)lane, counts);
-    uint64_t zeros = 0;
-    for (int k = 0; k < 16; k++)
-        zeros += (uint64_t)-lane[k];
-    return zeros;
-}
-
-/* bf16 and fp16: `exponent` are the bits that are all set in NaN and infinity.
- * False, and nothing added, when there is one of these. */
-VECTOR_INLINE bool block_of_16(struct sl_accumulator *s, enum sl_dtype dtype, short exponent,
-                               const unsigned char *p, size_t count)
-{
-    const __m256i mask = _mm256_set1_epi16(exponent), zero = _mm256_setzero_si256();
-    __m256i special = zero, zeros = zero;
-    __m256i low = _mm256_set1_epi16(INT16_MAX), high = _mm256_set1_epi16(INT16_MIN);
-    struct sums t;
-    sums_begin(&t);
-    for (size_t i = 0; i < count; i += 16) {
-        const __m256i bits = _mm256_loadu_si256((const __m256i *)(p + 2 * i));
-        special = _mm256_or_si256(special, _mm256_cmpeq_epi16(_mm256_and_si256(bits, mask), mask));
-        zeros = _mm256_add_epi16(zeros, _mm256_cmpeq_epi16(_mm256_add_epi16(bits, bits), zero));
-        const __m256i order = order_of(bits);
-        low = _mm256_min_epi16(low, order);
-        high = _mm256_max_epi16(high, order);
-        if (dtype == SL_BF16) {
-            sums_add_floats(&t, 0, _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, bits)));
-            sums_add_floats(&t, 2, _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, bits)));
-        } else {
-            sums_add_floats(&t, 0, _mm256_cvtph_ps(_mm256_castsi256_si128(bits)));
-            sums_add_floats(&t, 2, _mm256_cvtph_ps(_mm256_extracti128_si256(bits, 1)));
-        }
-    }
-    if (!_mm256_testz_si256(special, special))
-        return false;
-
-    int16_t lows[16], highs[16];
-    _mm256_storeu_si256((__m256i *)lows, low);
-    _mm256_storeu_si256((__m256i *)highs, high);
-    for (int k = 1; k < 16; k++) {
-        lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
-        highs[0] = highs[k] > highs[0] ? highs[k] : highs[0];
-    }
-    unsigned char bytes[2];
-    sl_store_u16(bytes, bits_of_order(lows[0]));
-    const double min = sl_dtype_load(dtype, bytes);
-    sl_store_u16(bytes, bits_of_order(highs[0]));
-    const double max = sl_dtype_load(dtype, bytes);
-    fold(s, count, zeros_of_16(zeros), min, max, sum_of(t.sum), sum_of(t.square));
-    return true;
-}
-
-VECTOR static bool block_bf16(struct sl_accumulator *s, const unsigned char *p, size_t count)
-{
-    return block_of_16(s, SL_BF16, 0x7f80, p, count);
-}
-
-VECTOR static bool block_f16(struct sl_accumulator *s, const unsigned char *p, size_t count)
-{
-    return block_of_16(s, SL_F16, 0x7c00, p, count);
-}
-
-VECTOR static bool block_f32(struct sl_accumulator *s, const unsigned char *p, size_t count)
-{
-    const __m256i mask = _mm256_set1_epi32(0x7f800000), zero = _mm256_setzero_si256();
-    __m256i special = zero, zeros = zero;
-    __m256 low = _mm256_set1_ps(INFINITY), high = _mm256_set1_ps(-INFINITY);
-    struct sums t;
-    sums_begin(&t);
-    for (size_t i = 0; i < count; i += 16)
-        for (int half = 0; half < 2; half++) {
-            const __m256i bits = _mm256_loadu_si256((const __m256i *)(p + 4 * i + 32 * (size_t)half));
-            special = _mm256_or_si256(special, _mm256_cmpeq_epi32(_mm256_and_si256(bits, mask), mask));
-            zeros = _mm256_add_epi32(zeros, _mm256_cmpeq_epi32(_mm256_add_epi32(bits, bits), zero));
-            const __m256 x = _mm256_castsi256_ps(bits);
-            low = _mm256_min_ps(low, x);
-            high = _mm256_max_ps(high, x);
-            sums_add_floats(&t, 2 * half, x);
-        }
-    if (!_mm256_testz_si256(special, special))
-        return false;
-
-    float lows[8], highs[8];
-    int32_t none[8];
-    _mm256_storeu_ps(lows, low);
-    _mm256_storeu_ps(highs, high);
-    _mm256_storeu_si256((__m256i *)none, zeros);
-    uint64_t zero_count = (uint64_t)-none[0];
-    for (int k = 1; k < 8; k++) {
-        lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
-        highs[0] = highs[k] > highs[0] ? highs[k] : highs[0];
-        zero_count += (uint64_t)-none[k];
-    }
-    fold(s, count, zero_count, (double)lows[0], (double)highs[0], sum_of(t.sum), sum_of(t.square));
-    return true;
-}
-
-VECTOR static bool block_f64(struct sl_accumulator *s, const unsigned char *p, size_t count)
-{
-    const __m256i mask = _mm256_set1_epi64x(INT64_C(0x7ff0000000000000)), zero = _mm256_setzero_si256();
-    __m256i special = zero, zeros = zero;
-    __m256d low = _mm256_set1_pd(INFINITY), high = _mm256_set1_pd(-INFINITY);
-    struct sums t;
-    sums_begin(&t);
-    for (size_t i = 0; i < count; i += 16)
-        for (int k = 0; k < 4; k++) {
-            const __m256i bits = _mm256_loadu_si256((const __m256i *)(p + 8 * i + 32 * (size_t)k));
-            special = _mm256_or_si256(special, _mm256_cmpeq_epi64(_mm256_and_si256(bits, mask), mask));
-            zeros = _mm256_add_epi64(zeros, _mm256_cmpeq_epi64(_mm256_add_epi64(bits, bits), zero));
-            const __m256d x = _mm256_castsi256_pd(bits);
-            low = _mm256_min_pd(low, x);
-            high = _mm256_max_pd(high, x);
-            sums_add(&t, k, x);
-        }
-    if (!_mm256_testz_si256(special, special))
-        return false;
-
-    double lows[4], highs[4];
-    int64_t none[4];
-    _mm256_storeu_pd(lows, low);
-    _mm256_storeu_pd(highs, high);
-    _mm256_storeu_si256((__m256i *)none, zeros);
-    uint64_t zero_count = (uint64_t)-none[0];
-    for (int k = 1; k < 4; k++) {
-        lows[0] = lows[k] < lows[0] ? lows[k] : lows[0];
-        highs[0] = highs[k] > highs[0] ? highs[k] : highs[0];
-        zero_count += (uint64_t)-none[k];
-    }
-    fold(s, count, zero_count, lows[0], highs[0], sum_of(t.sum), sum_of(t.square));
-    return true;
-}
-
-/* Asked of the processor once: cpuid is slow in a virtual machine. */
-static bool has_vectors(void)
-{
-    static atomic_int known;      /* 0 not asked, 1 no, 2 yes */
-    int answer = atomic_load_explicit(&known, memory_order_relaxed);
-    if (answer == 0) {
-        unsigned a, b, c, d;
-        const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
-        answer = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? 2 : 1;
-        atomic_store_explicit(&known, answer, memory_order_relaxed);
-    }
-    return answer == 2;
-}
-
-typedef bool block_fn(struct sl_accumulator *s, const unsigned char *p, size_t count);
-static block_fn *vector_form(enum sl_dtype dtype)
-{
-    if (!has_vectors())
-        return NULL;
-    switch (dtype) {
-    case SL_BF16: return block_bf16;
-    case SL_F16:  return block_f16;
-    case SL_F32:  return block_f32;
-    case SL_F64:  return block_f64;
-    default:      return NULL;
-    }
+    return form == SL_STATS_NEON ? form_neon(dtype) : NULL;
 }
 #else
-typedef bool block_fn(struct sl_accumulator *s, const unsigned char *p, size_t count);
-static block_fn *vector_form(enum sl_dtype dtype)
+static enum sl_stats_form widest(void)
 {
-    (void)dtype;
+    return SL_STATS_PLAIN;
+}
+
+static block_fn *function_of(enum sl_stats_form form, enum sl_dtype dtype)
+{
+    (void)form, (void)dtype;
     return NULL;
 }
 #endif
 
+/* Asked of the processor once: cpuid is slow in a virtual machine. */
+static enum sl_stats_form best(void)
+{
+    static atomic_int known;      /* 0: not asked */
+    int answer = atomic_load_explicit(&known, memory_order_relaxed);
+    if (answer == 0) {
+        answer = 1 + (int)widest();
+        atomic_store_explicit(&known, answer, memory_order_relaxed);
+    }
+    return (enum sl_stats_form)(answer - 1);
+}
+
+bool sl_stats_has(enum sl_stats_form form)
+{
+    return form == SL_STATS_PLAIN || form == best() || (form == SL_STATS_AVX2 && best() == SL_STATS_AVX512);
+}
+
 /* ---- the one called ---- */
 
 #define WORTH_COUNTING ((size_t)1024)    /* bytes from which a table of 256 counts pays */
+
+void sl_stats_add_as(struct sl_accumulator *s, enum sl_stats_form form, enum sl_dtype dtype, const void *elements, size_t count)
+{
+    add_blocks(s, dtype, function_of(form, dtype), elements, count);
+}
 
 void sl_stats_add(struct sl_accumulator *s, enum sl_dtype dtype, const void *elements, size_t count)
 {
@@ -402,18 +323,10 @@ void sl_stats_add(struct sl_accumulator *s, enum sl_dtype dtype, const void *ele
         const size_t most = UINT32_MAX;
         for (; count >= WORTH_COUNTING; p += count < most ? count : most, count -= count < most ? count : most)
             add_bytes(s, dtype, p, count < most ? count : most);
-        sl_stats_add_plain(s, dtype, p, count);
+        add_blocks(s, dtype, NULL, p, count);
         return;
     }
-    block_fn *vector = vector_form(dtype);
-    size_t done = 0;
-    while (vector && count - done >= 16) {
-        const size_t n = count - done < BLOCK ? (count - done) & ~(size_t)15 : BLOCK;
-        if (!vector(s, p + done * size, n))
-            add_block(s, dtype, p + done * size, n);
-        done += n;
-    }
-    sl_stats_add_plain(s, dtype, p + done * size, count - done);
+    add_blocks(s, dtype, function_of(best(), dtype), elements, count);
 }
 
 /* ---- histogram ---- */

@@ -64,16 +64,25 @@ static void assert_same(const struct naive *n, const struct sl_accumulator *s)
         assert_true(fabsl((long double)s->sum2 - n->sum2) <= n->sum2 * 1e-13L);
 }
 
-static void check_both(enum sl_dtype dtype, const unsigned char *p, size_t count)
+static void check_all_forms(enum sl_dtype dtype, const unsigned char *p, size_t count)
 {
     const struct naive n = naive_stats(dtype, p, count);
     struct sl_accumulator s;
     sl_stats_begin(&s);
     sl_stats_add(&s, dtype, p, count);
     assert_same(&n, &s);
-    sl_stats_begin(&s);
-    sl_stats_add_plain(&s, dtype, p, count);
-    assert_same(&n, &s);
+
+    struct sl_accumulator plain;
+    sl_stats_begin(&plain);
+    sl_stats_add_as(&plain, SL_STATS_PLAIN, dtype, p, count);
+    assert_same(&n, &plain);
+    for (int form = 0; form < SL_STATS_FORMS; form++) {
+        if (!sl_stats_has((enum sl_stats_form)form))
+            continue;
+        sl_stats_begin(&s);
+        sl_stats_add_as(&s, (enum sl_stats_form)form, dtype, p, count);
+        assert_memory_equal(&s, &plain, sizeof s);
+    }
 }
 
 /* Any bits at all: NaNs of every payload, infinities, subnormals, both zeros. */
@@ -86,10 +95,10 @@ static void every_type_agrees_with_a_naive_loop_on_random_bits(void **state)
             const uint64_t r = next_random();
             memcpy(p + i, &r, 8);
         }
-        check_both((enum sl_dtype)d, p, MANY);
-        check_both((enum sl_dtype)d, p, 0);
+        check_all_forms((enum sl_dtype)d, p, MANY);
+        check_all_forms((enum sl_dtype)d, p, 0);
         for (size_t count = 1; count < 70; count++)
-            check_both((enum sl_dtype)d, p + 16, count);
+            check_all_forms((enum sl_dtype)d, p + 16, count);
     }
     free(p);
 }
@@ -105,7 +114,7 @@ static void float_types_agree_on_finite_weights(void **state)
         w[i] = (float)((double)(next_random() >> 11) / 9007199254740992.0 - 0.5);
     for (size_t d = 0; d < 4; d++) {
         sl_dtype_cast(SL_F32, w, floats[d], p, MANY);
-        check_both(floats[d], p, MANY);
+        check_all_forms(floats[d], p, MANY);
     }
     free(p);
     free(w);
@@ -131,8 +140,8 @@ static void every_sixteen_bit_pattern_is_counted_for_what_it_is(void **state)
     assert_int_equal(s.zeros, 2);
     assert_true(s.max == 65504);
     assert_true(s.min == -65504);
-    check_both(SL_BF16, (const unsigned char *)all, 65536);
-    check_both(SL_F16, (const unsigned char *)all, 65536);
+    check_all_forms(SL_BF16, (const unsigned char *)all, 65536);
+    check_all_forms(SL_F16, (const unsigned char *)all, 65536);
     free(all);
 }
 
