@@ -7,6 +7,7 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "model/ruleindex.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,14 +27,19 @@ static const struct kind_row kinds[] = {
     { ".mlp.", "mlp" }, { "feed_forward", "mlp" },
 };
 
-static const char *kind_of(const struct sl_tensor *t)
+static const char *kind_by_flags(const struct sl_tensor *t)
 {
     if (t->flags & SL_TENSOR_OPTIMIZER)
         return "optimizer";
     if (t->flags & SL_TENSOR_EXTRA)
         return "extra";
+    return NULL;
+}
+
+static const char *kind_by_name(const char *name)
+{
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (strstr(t->name, kinds[i].part))
+        if (strstr(name, kinds[i].part))
             return kinds[i].kind;
     return "other";
 }
@@ -43,17 +49,13 @@ static const char *kind_of(const struct sl_tensor *t)
 struct naming { const struct sl_rule *rule; int32_t layer, expert; };
 
 /* Rule of the model's dialect that knows the name; NULL: none does. */
-static struct naming naming_of(const struct sl_checkpoint *ck, const struct sl_tensor *t)
+static struct naming naming_of(const struct sl_checkpoint *ck, const struct sl_rule_index *index, const struct sl_tensor *t)
 {
     struct naming n = { NULL, -1, -1 };
-    const struct sl_family *f = ck->m->family;
-    for (size_t i = 0; f && i < f->rule_count[ck->m->dialect]; i++) {
-        const struct sl_rule *r = &f->rules[ck->m->dialect][i];
-        if (sl_rule_match(r->name, t->name, &n.layer, &n.expert)) {
-            n.rule = r;
-            return n;
-        }
-    }
+    const struct sl_rule *rules = ck->m->family ? ck->m->family->rules[ck->m->dialect] : NULL;
+    for (size_t i = sl_rule_index_first(index, t->name); i != SIZE_MAX && !n.rule; i = index->next[i])
+        if (sl_rule_match(rules[i].name, t->name, &n.layer, &n.expert))
+            n.rule = &rules[i];
     return n;
 }
 
@@ -95,22 +97,20 @@ static int32_t global_expert(const struct sl_checkpoint *ck, const struct sl_ten
     return ck->c->ranks[t->rank].ep * (ck->m->moe->num_experts / ck->m->parallel.ep) + local;
 }
 
-/* The name with global numbers. */
-static void global_name(const struct sl_checkpoint *ck, const struct sl_tensor *t, struct naming *n, char *out)
+/* The name with global numbers: the stored one where those are its own. NULL: memory is out. */
+static const char *global_name(struct sl_checkpoint *ck, const struct sl_tensor *t, struct naming *n)
 {
+    char text[NAME_ROOM];
     size_t begin = 0, end = 0;
-    if (n->rule) {
-        n->layer = global_layer(ck, t, n->layer);
-        n->expert = global_expert(ck, t, n->expert);
-        sl_rule_name(n->rule->name, n->layer, n->expert, out, NAME_ROOM);
-        return;
-    }
-    const int32_t local = layer_in(t->name, &begin, &end);
+    const int32_t local = n->rule ? n->layer : layer_in(t->name, &begin, &end), expert = n->expert;
     n->layer = global_layer(ck, t, local);
-    if (local < 0 || n->layer == local || strlen(t->name) > NAME_ROOM - 16)
-        snprintf(out, NAME_ROOM, "%s", t->name);
-    else
-        snprintf(out, NAME_ROOM, "%.*s%d%s", (int)begin, t->name, n->layer, t->name + end);
+    n->expert = n->rule ? global_expert(ck, t, expert) : expert;
+    if (n->layer == local && n->expert == expert)
+        return t->name;
+    if (!n->rule)
+        return sl_arena_printf(&ck->arena, "%.*s%d%s", (int)begin, t->name, n->layer, t->name + end);
+    sl_rule_name(n->rule->name, n->layer, n->expert, text, sizeof text);
+    return sl_arena_str(&ck->arena, text);
 }
 
 /* ---- merging ---------------------------------------------------------------------- */
@@ -229,7 +229,19 @@ static void join_chunks(struct sl_checkpoint *ck, struct merged *m, int64_t *sha
                                : sl_arena_printf(&ck->arena, "dim%d x%zu", m->l.split_axis, m->count);
 }
 
-static int join(struct sl_checkpoint *ck, struct merged *m, struct sl_error *err)
+/* Names of one rule differ in their numbers alone, and so are of one kind. by_rule: found before, NULL: not yet. */
+static const char *kind_of(const struct sl_checkpoint *ck, const struct merged *m, const struct sl_tensor *t, const char **by_rule)
+{
+    const char *kind = kind_by_flags(t);
+    if (kind || !m->rule)
+        return kind ? kind : kind_by_name(t->name);
+    const size_t rule = (size_t)(m->rule - ck->m->family->rules[ck->m->dialect]);
+    if (!by_rule[rule])
+        by_rule[rule] = kind_by_name(t->name);
+    return by_rule[rule];
+}
+
+static int join(struct sl_checkpoint *ck, struct merged *m, const char **kind_by_rule, struct sl_error *err)
 {
     const struct sl_tensor *first = &ck->c->tensors[m->pieces[0]];
     int64_t *shape = sl_arena_copy(&ck->arena, first->shape, first->ndim * sizeof *shape);
@@ -249,7 +261,7 @@ static int join(struct sl_checkpoint *ck, struct merged *m, struct sl_error *err
     m->l.ndim = first->ndim;
     m->l.shape = shape;
     m->l.bytes = count * sl_dtype_size(first->dtype);
-    m->l.kind = kind_of(first);
+    m->l.kind = kind_of(ck, m, first, kind_by_rule);
     m->l.pieces = sl_arena_copy(&ck->arena, m->pieces, m->count * sizeof *m->pieces);
     m->l.piece_count = m->count;
     return m->l.pieces && m->l.split_text ? SL_OK : sl_fail_memory(err, m->count * sizeof *m->pieces);
@@ -279,29 +291,29 @@ static int by_place(const void *x, const void *y)
 }
 
 /* Without ranks a stored name is global as it is: the chunks of one array are found by it. */
-static bool is_met(const struct sl_checkpoint *ck, const struct sl_map *stored, const struct sl_tensor *t, uint64_t *at)
+static bool is_met(const struct sl_checkpoint *ck, const struct sl_map *names, const struct sl_tensor *t, uint64_t *at)
 {
-    return !has_ranks(ck) && !(t->flags & SL_TENSOR_OPTIMIZER) && sl_map_get(stored, t->name, strlen(t->name), at);
+    return !has_ranks(ck) && !(t->flags & SL_TENSOR_OPTIMIZER) && sl_map_get(names, t->name, strlen(t->name), at);
 }
 
-static int collect(struct sl_checkpoint *ck, struct merged **list, size_t *count, struct sl_error *err)
+static int collect(struct sl_checkpoint *ck, const struct sl_rule_index *index, struct merged **list, size_t *count, struct sl_error *err)
 {
-    struct sl_map names = { 0 }, stored = { 0 };
+    struct sl_map names = { 0 };
     size_t room = 0;
     int code = SL_OK;
     for (size_t i = 0; i < ck->c->tensor_count && !code; i++) {
         const struct sl_tensor *t = &ck->c->tensors[i];
-        char text[NAME_ROOM];
         uint64_t met;
-        if (is_met(ck, &stored, t, &met)) {
+        if (is_met(ck, &names, t, &met)) {
             code = merged_add(&(*list)[met], i, err);
             continue;
         }
-        struct naming n = naming_of(ck, t);
+        struct naming n = naming_of(ck, index, t);
         uint64_t at = *count;
         bool added = false;
-        global_name(ck, t, &n, text);
-        const char *name = t->flags & SL_TENSOR_OPTIMIZER ? t->path : sl_arena_str(&ck->arena, text);
+        const char *name = global_name(ck, t, &n);
+        if (t->flags & SL_TENSOR_OPTIMIZER)
+            name = t->path;
         if (!name || !sl_map_add(&names, name, strlen(name), &at, &added))
             code = sl_fail_memory(err, ck->c->tensor_count * sizeof(struct sl_map_slot));
         if (!code && added && *count == room) {
@@ -314,28 +326,33 @@ static int collect(struct sl_checkpoint *ck, struct merged **list, size_t *count
         }
         if (!code && added)
             (*list)[(*count)++] = (struct merged){ .l = { .name = name, .layer = n.layer, .expert = n.expert }, .rule = n.rule, .first = i };
-        if (!code && !has_ranks(ck) && !(t->flags & SL_TENSOR_OPTIMIZER) && !sl_map_put(&stored, t->name, strlen(t->name), at))
-            code = sl_fail_memory(err, ck->c->tensor_count * sizeof(struct sl_map_slot));
         if (!code)
             code = merged_add(&(*list)[at], i, err);
     }
-    sl_map_free(&stored);
     sl_map_free(&names);
     return code;
 }
 
 int sl_logicals_make(struct sl_checkpoint *ck, struct sl_error *err)
 {
+    const struct sl_family *f = ck->m->family;
+    struct sl_rule_index index = { .next = NULL };
     struct merged *list = NULL;
     size_t count = 0;
-    int code = collect(ck, &list, &count, err);
+    const size_t rules = f ? f->rule_count[ck->m->dialect] : 0;
+    const char **kind_by_rule = SL_ARENA_NEW(&ck->arena, const char *, rules);
+    int code = kind_by_rule ? SL_OK : sl_fail_memory(err, rules * sizeof *kind_by_rule);
+    if (!code && rules)
+        code = sl_rule_index_make(&index, f->rules[ck->m->dialect], rules, &ck->arena, err);
+    code = code ? code : collect(ck, &index, &list, &count, err);
+    sl_rule_index_free(&index);
     for (size_t i = 0; i < count && !code; i++)
-        code = join(ck, &list[i], err);
+        code = join(ck, &list[i], kind_by_rule, err);
     if (!code && count)
         qsort(list, count, sizeof *list, by_place);
     ck->logicals = code ? NULL : SL_ARENA_NEW(&ck->arena, struct sl_logical, count);
     ck->logical_of = code ? NULL : calloc(ck->c->tensor_count + 1, sizeof *ck->logical_of);
-    if (!code && (!ck->logicals || !ck->logical_of))
+    if (!code && (!ck->logicals || !ck->logical_of || !sl_map_reserve(&ck->by_name, count)))
         code = sl_fail_memory(err, count * sizeof *ck->logicals);
     for (size_t i = 0; i < count && !code; i++) {
         ck->logicals[i] = list[i].l;

@@ -1,4 +1,5 @@
-/* arena.c: blocks in a list, newest first; allocation moves a mark forward. */
+/* arena.c: blocks in a list, newest first; allocation moves a mark forward. Large blocks are mapped: they come
+ * zeroed, page by page as they are used, and go back to the system when the arena is freed. */
 #include "base/arena.h"
 
 #include "base/num.h"
@@ -6,17 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define ALIGN       UINT64_C(16)
 #define BLOCK_FIRST (UINT64_C(16) << 10)
-#define BLOCK_LAST  (UINT64_C(1) << 20)
+#define BLOCK_LAST  (UINT64_C(16) << 20)
+#define BLOCK_ALONE (UINT64_C(1) << 20)      /* not put into the rest of a block */
+#define LARGE_PAGE  (UINT64_C(2) << 20)
 
 struct sl_arena_block {
     struct sl_arena_block *next;
     uint64_t room, used;            /* bytes after the head */
-    uint64_t unused_for_alignment;
+    uint64_t mapped;                /* bytes; 0: it came from calloc */
 };
 _Static_assert(sizeof(struct sl_arena_block) % ALIGN == 0, "what follows a head is aligned");
+
+struct sl_arena_taken { struct sl_arena_taken *next; void *p; };
 
 /* Under the address sanitizer each allocation is a block of its own, so that
  * running over its end is seen. */
@@ -33,12 +39,37 @@ _Static_assert(sizeof(struct sl_arena_block) % ALIGN == 0, "what follows a head 
 
 void sl_arena_free(struct sl_arena *a)
 {
+    for (; a->taken; a->taken = a->taken->next)
+        free(a->taken->p);
     while (a->blocks) {
-        struct sl_arena_block *next = a->blocks->next;
-        free(a->blocks);
-        a->blocks = next;
+        struct sl_arena_block *block = a->blocks;
+        a->blocks = block->next;
+        if (block->mapped)
+            munmap(block, block->mapped);
+        else
+            free(block);
     }
     a->used = 0;
+}
+
+void sl_memory_large(void *p, uint64_t bytes)
+{
+    const uintptr_t begin = ((uintptr_t)p + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1);
+    const uintptr_t end = ((uintptr_t)p + bytes) & ~(uintptr_t)(LARGE_PAGE - 1);
+    if (p && begin < end)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE);
+}
+
+static struct sl_arena_block *get_block(size_t bytes)
+{
+    if (EXACT_BLOCKS || bytes < LARGE_PAGE)
+        return calloc(1, bytes);
+    struct sl_arena_block *block = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED)
+        return NULL;
+    sl_memory_large(block, bytes);
+    block->mapped = bytes;
+    return block;
 }
 
 static struct sl_arena_block *new_block(struct sl_arena *a, uint64_t bytes)
@@ -52,13 +83,13 @@ static struct sl_arena_block *new_block(struct sl_arena *a, uint64_t bytes)
     uint64_t all;
     if (!sl_add_u64(room, sizeof(struct sl_arena_block), &all) || all > SIZE_MAX)
         return NULL;
-    struct sl_arena_block *block = calloc(1, (size_t)all);
+    struct sl_arena_block *block = get_block((size_t)all);
     if (!block)
         return NULL;
     block->room = room;
 
     /* A large lone allocation goes behind the current block, whose rest stays usable. */
-    if (a->blocks && a->blocks->room - a->blocks->used > BLOCK_FIRST && bytes >= BLOCK_LAST) {
+    if (a->blocks && a->blocks->room - a->blocks->used > BLOCK_FIRST && bytes >= BLOCK_ALONE) {
         block->next = a->blocks->next;
         a->blocks->next = block;
     } else {
@@ -90,6 +121,20 @@ void *sl_arena_new(struct sl_arena *a, uint64_t count, uint64_t size)
     block->used += place;
     a->used = used;
     return p;
+}
+
+bool sl_arena_take(struct sl_arena *a, void *p, uint64_t bytes)
+{
+    uint64_t used;
+    if (!p || !sl_add_u64(a->used, bytes, &used) || (a->limit && used > a->limit))
+        return false;
+    struct sl_arena_taken *taken = sl_arena_new(a, 1, sizeof *taken);
+    if (!taken)
+        return false;
+    *taken = (struct sl_arena_taken){ a->taken, p };
+    a->taken = taken;
+    a->used += bytes;
+    return true;
 }
 
 void *sl_arena_copy(struct sl_arena *a, const void *bytes, uint64_t len)

@@ -40,10 +40,9 @@ static struct sl_map_slot *find(const struct sl_map *m, const char *key, size_t 
     }
 }
 
-static bool grow(struct sl_map *m)
+static bool grow_to(struct sl_map *m, size_t room)
 {
     uint64_t bytes;
-    const size_t room = m->room ? 2 * m->room : FIRST_ROOM;
     if (room < m->room || !sl_mul_u64(room, sizeof *m->slots, &bytes) || bytes > SIZE_MAX)
         return false;
     struct sl_map_slot *slots = calloc(room, sizeof *slots);
@@ -61,6 +60,19 @@ static bool grow(struct sl_map *m)
     free(m->slots);
     *m = bigger;
     return true;
+}
+
+static bool grow(struct sl_map *m)
+{
+    return grow_to(m, m->room ? 2 * m->room : FIRST_ROOM);
+}
+
+bool sl_map_reserve(struct sl_map *m, size_t count)
+{
+    size_t room = m->room ? m->room : FIRST_ROOM;
+    while (room / 3 * 2 <= count && room <= SIZE_MAX / 2)
+        room *= 2;
+    return room <= m->room || grow_to(m, room);
 }
 
 /* Room for one more, then the key's slot. NULL when memory is out. */

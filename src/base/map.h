@@ -11,6 +11,9 @@
 struct sl_map_slot { const char *key; size_t len; uint64_t hash, value; };
 struct sl_map { struct sl_map_slot *slots; size_t room, count; uint64_t seed; };
 
+/* Room for that many keys at once, so that the table does not grow step by step. False when memory is out,
+ * and then the table is as it was. */
+bool sl_map_reserve(struct sl_map *m, size_t count);
 void sl_map_free(struct sl_map *m);          /* a zeroed struct is an empty map */
 /* Adds or replaces; false when memory is out. */
 bool sl_map_put(struct sl_map *m, const char *key, size_t len, uint64_t value);

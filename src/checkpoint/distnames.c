@@ -150,10 +150,11 @@ static int room_for(struct maker *m, uint64_t more)
                        (unsigned long long)MOST_TENSORS);
     if (m->count + more <= m->room)
         return SL_OK;
-    const size_t room = sl_max_u64(m->count + more, 2 * m->room);
+    const size_t room = sl_max_u64(m->count + more, m->room ? 2 * m->room : m->d->dcp.chunk_count);
     struct sl_tensor *grown = realloc(m->tensors, room * sizeof *grown);
     if (!grown)
         return sl_fail_memory(m->err, room * sizeof *grown);
+    sl_memory_large(grown + m->room, (room - m->room) * sizeof *grown);
     m->tensors = grown;
     m->room = room;
     return SL_OK;
@@ -260,12 +261,15 @@ int dist_tensors(struct dist *d, struct sl_error *err)
         code = add_key(&m, &d->dcp.tensors[i]);
     if (!code && m.count) {
         qsort(m.tensors, m.count, sizeof *m.tensors, by_place);
-        c->tensors = sl_arena_copy(&c->arena, m.tensors, m.count * sizeof *m.tensors);
-        if (!c->tensors)
+        if (sl_arena_take(&c->arena, m.tensors, m.room * sizeof *m.tensors)) {
+            c->tensors = m.tensors;
+            m.tensors = NULL;
+        } else {
             code = sl_fail_memory(err, m.count * sizeof *m.tensors);
+        }
     }
     for (size_t i = 0; i < m.count && !code; i++)
-        c->files[m.tensors[i].file].tensors++;
+        c->files[c->tensors[i].file].tensors++;
     c->tensor_count = code ? 0 : m.count;
     free(m.tensors);
     return code;

@@ -26,6 +26,12 @@
 static const char *const modules[] = { "torch.distributed.checkpoint.", "torch.distributed._shard.",
                                        "megatron.core.dist_checkpointing." };
 
+enum dcp_class { CLASS_TENSOR, CLASS_BYTES, CLASS_CHUNK, CLASS_INDEX, CLASS_INFO, CLASS_COUNT };
+static const char *const class_names[] = {
+    [CLASS_TENSOR] = "TensorStorageMetadata", [CLASS_BYTES] = "BytesStorageMetadata", [CLASS_CHUNK] = "ChunkStorageMetadata",
+    [CLASS_INDEX] = "MetadataIndex", [CLASS_INFO] = "_StorageInfo",
+};
+
 struct dcp_reader {
     struct torch_reader r;               /* the pickle, and what reads its nodes */
     struct sl_dcp *out;
@@ -35,6 +41,7 @@ struct dcp_reader {
     const char **files;
     struct sl_dcp_tensor *tensors;
     struct sl_dcp_object *objects;
+    struct { sl_node_id callable; bool is; } met[CLASS_COUNT];      /* the last that was compared */
     struct sl_buf key;                   /* a key of `places` while it is looked up */
 };
 
@@ -50,7 +57,7 @@ static int no_metadata(const struct dcp_reader *d, const char *what)
     return sl_fail(d->r.err, SL_INPUT, d->r.file->path, "it is no metadata of a distributed checkpoint: %s", what);
 }
 
-/* Is the node an instance of the class? NULL: of none of these modules. */
+/* The name of the class that the node is an instance of; NULL: of none of these modules. */
 static const char *class_of(const struct dcp_reader *d, sl_node_id id)
 {
     const struct sl_node *n = node(d, id);
@@ -63,41 +70,53 @@ static const char *class_of(const struct dcp_reader *d, sl_node_id id)
     return NULL;
 }
 
-static bool is_a(const struct dcp_reader *d, sl_node_id id, const char *name)
+/* All instances of a class name one node: it is compared once. */
+static bool is_a(struct dcp_reader *d, sl_node_id id, enum dcp_class class)
 {
-    const char *is = class_of(d, id);
-    return is && !strcmp(is, name);
+    const struct sl_node *n = node(d, id);
+    if (n->kind != SL_NODE_CALL)
+        return false;
+    if (d->met[class].callable != n->u.call.callable) {
+        const char *is = class_of(d, id);
+        d->met[class].callable = n->u.call.callable;
+        d->met[class].is = is && !strcmp(is, class_names[class]);
+    }
+    return d->met[class].is;
 }
 
 /* The last state an object was given; 0: none. */
 static sl_node_id state_of(const struct dcp_reader *d, sl_node_id id)
 {
-    const struct sl_node_extra *extra = node(d, id)->extra;
-    return extra && extra->states.count ? extra->states.ids[extra->states.count - 1] : 0;
+    uint32_t count;
+    const sl_node_id *states = sl_node_states(&d->r.pickle, node(d, id), &count);
+    return count ? states[count - 1] : 0;
 }
 
 /* A field of an object whose state is a dict; 0: it has none of that name. */
-static sl_node_id field(const struct dcp_reader *d, sl_node_id object, const char *name)
+#define field(d, object, name) (field_of((d), (object), (name), sizeof(name) - 1))
+static sl_node_id field_of(const struct dcp_reader *d, sl_node_id object, const char *name, size_t len)
 {
     const struct sl_node *state = node(d, state_of(d, object));
     if (state->kind != SL_NODE_DICT)
         return 0;
-    for (uint32_t i = state->u.items.count; i >= 2; i -= 2)      /* the last of equal keys counts */
-        if (torch_is_text(&d->r, state->u.items.ids[i - 2], name))
+    for (uint32_t i = state->u.items.count; i >= 2; i -= 2) {    /* the last of equal keys counts */
+        const struct sl_node *key = node(d, state->u.items.ids[i - 2]);
+        if ((key->kind == SL_NODE_STR || key->kind == SL_NODE_BYTES) && key->u.text.len == len && !memcmp(key->u.text.s, name, len))
             return state->u.items.ids[i - 1];
+    }
     return 0;
 }
 
-static const struct sl_node *text_field(const struct dcp_reader *d, sl_node_id object, const char *name)
+static const struct sl_node *text_or_null(const struct dcp_reader *d, sl_node_id id)
 {
-    const struct sl_node *n = node(d, field(d, object, name));
+    const struct sl_node *n = node(d, id);
     return n->kind == SL_NODE_STR && !memchr(n->u.text.s, 0, n->u.text.len) ? n : NULL;
 }
 
-/* The pairs of a dict field; NULL when it is none. */
-static const struct sl_node_list *dict_field(const struct dcp_reader *d, sl_node_id object, const char *name)
+/* The pairs of a dict; NULL when it is none. */
+static const struct sl_node_list *dict_or_null(const struct dcp_reader *d, sl_node_id id)
 {
-    const struct sl_node *n = node(d, field(d, object, name));
+    const struct sl_node *n = node(d, id);
     return n->kind == SL_NODE_DICT ? &n->u.items : NULL;
 }
 
@@ -149,8 +168,8 @@ static int file_number(struct dcp_reader *d, const struct sl_node *path, int32_t
 static int take_info(struct dcp_reader *d, sl_node_id id, struct sl_dcp_place *place)
 {
     int64_t at, length;
-    const struct sl_node *path = text_field(d, id, "relative_path");
-    if (!is_a(d, id, "_StorageInfo") || !path || !torch_int(&d->r, field(d, id, "offset"), &at) ||
+    const struct sl_node *path = text_or_null(d, field(d, id, "relative_path"));
+    if (!is_a(d, id, CLASS_INFO) || !path || !torch_int(&d->r, field(d, id, "offset"), &at) ||
         !torch_int(&d->r, field(d, id, "length"), &length) || at < 0 || length < 0)
         return no_metadata(d, "an entry of its storage_data is no _StorageInfo with a path, an offset and a length");
     const sl_node_id transforms = field(d, id, "transform_descriptors");
@@ -168,8 +187,8 @@ static int take_info(struct dcp_reader *d, sl_node_id id, struct sl_dcp_place *p
 
 static int take_place(struct dcp_reader *d, sl_node_id index, sl_node_id info, struct sl_dcp_place *place)
 {
-    const struct sl_node *fqn = text_field(d, index, "fqn");
-    if (!is_a(d, index, "MetadataIndex") || !fqn)
+    const struct sl_node *fqn = text_or_null(d, field(d, index, "fqn"));
+    if (!is_a(d, index, CLASS_INDEX) || !fqn)
         return no_metadata(d, "a key of its storage_data is no MetadataIndex");
     const sl_node_id offset = field(d, index, "offset");
     uint32_t ndim = 0;
@@ -188,12 +207,12 @@ static int take_place(struct dcp_reader *d, sl_node_id index, sl_node_id info, s
 
 static int take_places(struct dcp_reader *d, sl_node_id root)
 {
-    const struct sl_node_list *pairs = dict_field(d, root, "storage_data");
+    const struct sl_node_list *pairs = dict_or_null(d, field(d, root, "storage_data"));
     if (!pairs)
         return no_metadata(d, "it has no storage_data (which file holds what)");
     d->infos = SL_ARENA_NEW(&d->r.scratch, struct sl_dcp_place, pairs->count / 2);
     d->files = SL_ARENA_NEW(d->r.arena, const char *, pairs->count / 2);
-    if (!d->infos || !d->files)
+    if (!d->infos || !d->files || !sl_map_reserve(&d->places, pairs->count / 2))
         return sl_fail_memory(d->r.err, pairs->count * sizeof *d->infos);
     int code = SL_OK;
     for (uint32_t i = 0; i + 1 < pairs->count && !code; i += 2)
@@ -220,7 +239,7 @@ static int no_tensor(const struct dcp_reader *d, const char *key, const char *wh
 
 static int take_chunk(struct dcp_reader *d, struct sl_dcp_tensor *t, sl_node_id id, struct sl_dcp_chunk *chunk)
 {
-    if (!is_a(d, id, "ChunkStorageMetadata"))
+    if (!is_a(d, id, CLASS_CHUNK))
         return no_tensor(d, t->key, "one of its chunks is no ChunkStorageMetadata");
     chunk->offset = sizes_of(d, field(d, id, "offsets"), t->ndim, NULL);
     chunk->size = sizes_of(d, field(d, id, "sizes"), t->ndim, NULL);
@@ -274,9 +293,9 @@ static int take_entry(struct dcp_reader *d, sl_node_id name, sl_node_id value)
     const char *key = sl_arena_strn(d->r.arena, text->u.text.s, text->u.text.len);
     if (!key)
         return sl_fail_memory(d->r.err, text->u.text.len);
-    if (is_a(d, value, "TensorStorageMetadata"))
+    if (is_a(d, value, CLASS_TENSOR))
         return take_tensor(d, key, value);
-    if (!is_a(d, value, "BytesStorageMetadata"))
+    if (!is_a(d, value, CLASS_BYTES))
         return no_tensor(d, key, "neither a tensor nor bytes");
     d->objects[d->out->object_count++] = (struct sl_dcp_object){ key, place_of(d, key, NULL, 0) };
     return SL_OK;
@@ -284,7 +303,7 @@ static int take_entry(struct dcp_reader *d, sl_node_id name, sl_node_id value)
 
 static int take_entries(struct dcp_reader *d, sl_node_id root)
 {
-    const struct sl_node_list *pairs = dict_field(d, root, "state_dict_metadata");
+    const struct sl_node_list *pairs = dict_or_null(d, field(d, root, "state_dict_metadata"));
     if (!pairs)
         return no_metadata(d, "it has no state_dict_metadata (which tensors there are)");
     d->tensors = SL_ARENA_NEW(d->r.arena, struct sl_dcp_tensor, pairs->count / 2);
@@ -302,7 +321,7 @@ static int take_entries(struct dcp_reader *d, sl_node_id root)
 /* planner_data says which dicts a key came out of: the outermost is kept. */
 static int take_nesting(struct dcp_reader *d, sl_node_id root)
 {
-    const struct sl_node_list *pairs = dict_field(d, root, "planner_data");
+    const struct sl_node_list *pairs = dict_or_null(d, field(d, root, "planner_data"));
     struct sl_map numbers = { 0 };
     bool ok = true;
     for (uint32_t i = 0; pairs && ok && i < d->out->tensor_count; i++)
@@ -359,6 +378,7 @@ static int read_pickle(struct dcp_reader *d, char **bytes)
     *bytes = malloc(file->size + 1);
     if (!*bytes)
         return sl_fail_memory(d->r.err, file->size);
+    sl_memory_large(*bytes, file->size);
     code = sl_file_read(file, 0, *bytes, file->size, d->r.err);
     if (!code)
         code = sl_pickle_parse(*bytes, file->size, file->path, &d->r.scratch, &d->r.pickle, d->r.err);

@@ -4,8 +4,8 @@
  * Source   CPython, Lib/pickle.py and Lib/pickletools.py (opcodes, fences at
  *          marks, MEMOIZE numbering); Modules/_pickle.c where they differ.
  *
- * None, True, False, (), and the numbers 0..255 are one node each; so are
- * equal globals. All other opcodes that push make a node of their own.
+ * None, True, False and () are one node each, so are equal globals, and equal
+ * numbers mostly. All other opcodes that push make a node of their own.
  */
 #include "format/pickle.h"
 
@@ -20,6 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LONG_LIST 64             /* ids: longer ones are allocated by themselves */
+#define MOST_RUN  (1u << 18)
+#define INTS_KEPT_BITS 10        /* shapes and offsets repeat */
+
 struct ids { sl_node_id *at; size_t count, room; };
 
 struct machine {
@@ -32,13 +36,18 @@ struct machine {
     struct sl_pickle *out;
     struct sl_node *nodes;       /* owned while parsing; slot 0 stays empty */
     size_t node_room;
+    sl_node_id *run;             /* room for short lists, from its end */
+    uint32_t run_left, run_room;
+    struct sl_node_extra *extras;/* owned while parsing */
+    uint32_t extra_room;
     struct ids stack, memo, globals;
     struct ids marks;            /* heights of the stack, not nodes */
     size_t memo_count;           /* numbers that were put */
     struct sl_map far_memo;      /* those past the bytes read: see memo_put() */
     struct sl_map seen;          /* "module\0name" -> node of the global */
     sl_node_id constants[3];     /* None, False, True */
-    sl_node_id unit, small[256]; /* (), 0..255 */
+    sl_node_id unit;             /* () */
+    sl_node_id ints[1 << INTS_KEPT_BITS];     /* by a hash of the number: the last INT made, 0 */
     bool stopped;
 };
 
@@ -88,6 +97,7 @@ static bool ids_reserve(struct ids *s, size_t count)
     sl_node_id *at = realloc(s->at, room * sizeof *at);
     if (!at)
         return false;
+    sl_memory_large(at + s->room, (room - s->room) * sizeof *at);
     memset(at + s->room, 0, (room - s->room) * sizeof *at);
     s->at = at;
     s->room = room;
@@ -102,6 +112,22 @@ static int ids_add(struct machine *m, struct ids *s, sl_node_id id)
     return SL_OK;
 }
 
+/* Most lists have one to six ids: they are cut from runs, which grow with their number. */
+static sl_node_id *new_list(struct machine *m, uint32_t room)
+{
+    if (room > m->run_left) {
+        if (room > LONG_LIST)
+            return SL_ARENA_NEW(m->arena, sl_node_id, room);
+        m->run_room = (uint32_t)sl_min_u64(m->run_room ? 2 * m->run_room : LONG_LIST, MOST_RUN);
+        m->run = SL_ARENA_NEW(m->arena, sl_node_id, m->run_room);
+        m->run_left = m->run ? m->run_room : 0;
+        if (!m->run)
+            return NULL;
+    }
+    m->run_left -= room;
+    return m->run + m->run_left;
+}
+
 /* A list of a node grows in the arena; old arrays stay there, which costs at
  * most as much again as the final one. */
 static int list_add(struct machine *m, struct sl_node_list *list, const sl_node_id *ids,
@@ -113,7 +139,7 @@ static int list_add(struct machine *m, struct sl_node_list *list, const sl_node_
     if (need > list->room) {
         uint32_t twice = list->room < UINT32_MAX / 2 ? list->room * 2 : UINT32_MAX;
         uint32_t room = need > twice ? need : twice;
-        sl_node_id *grown = SL_ARENA_NEW(m->arena, sl_node_id, room);
+        sl_node_id *grown = new_list(m, room);
         if (!grown)
             return no_memory(m, (uint64_t)room * sizeof *grown);
         if (list->count)
@@ -127,6 +153,12 @@ static int list_add(struct machine *m, struct sl_node_list *list, const sl_node_
     return SL_OK;
 }
 
+/* Of a pickle of shapes and numbers, 9 bytes or more are a node; what is not used is not touched. */
+static size_t first_room(const struct machine *m)
+{
+    return 64 + (size_t)sl_min_u64(m->len / 9, 1 << 22);
+}
+
 static int node_new(struct machine *m, enum sl_node_kind kind, sl_node_id *id)
 {
     size_t next = (size_t)m->out->count + 1;
@@ -134,15 +166,15 @@ static int node_new(struct machine *m, enum sl_node_kind kind, sl_node_id *id)
         return refuse(m, "more than %llu objects in one pickle",
                       (unsigned long long)SL_LIMIT_PICKLE_NODES);
     if (next >= m->node_room) {
-        size_t room = m->node_room ? m->node_room * 2 : 512;
+        size_t room = m->node_room ? m->node_room * 2 : first_room(m);
         struct sl_node *grown = realloc(m->nodes, room * sizeof *grown);
         if (!grown)
             return no_memory(m, room * sizeof *grown);
+        sl_memory_large(grown + m->node_room, (room - m->node_room) * sizeof *grown);
         m->nodes = grown;
         m->node_room = room;
     }
-    memset(&m->nodes[next], 0, sizeof m->nodes[next]);
-    m->nodes[next].kind = kind;
+    m->nodes[next] = (struct sl_node){ .kind = (uint8_t)kind };
     m->out->count = (uint32_t)next;
     *id = (sl_node_id)next;
     return SL_OK;
@@ -156,8 +188,12 @@ static size_t floor_of(const struct machine *m)
     return m->marks.count ? m->marks.at[m->marks.count - 1] : 0;
 }
 
-static int push(struct machine *m, sl_node_id id)
+static inline int push(struct machine *m, sl_node_id id)
 {
+    if (m->stack.count < m->stack.room && m->stack.count < SL_LIMIT_PICKLE_STACK) {
+        m->stack.at[m->stack.count++] = id;
+        return SL_OK;
+    }
     if (m->stack.count >= SL_LIMIT_PICKLE_STACK)
         return refuse(m, "more than %llu values on the stack",
                       (unsigned long long)SL_LIMIT_PICKLE_STACK);
@@ -217,9 +253,7 @@ static int take_uint(struct machine *m, unsigned width, uint64_t *value)
     int code = take(m, width, &p);
     if (code)
         return code;
-    *value = 0;
-    for (unsigned i = 0; i < width; i++)
-        *value |= (uint64_t)p[i] << (8 * i);
+    *value = width == 1 ? p[0] : width == 2 ? sl_load_u16(p) : width == 4 ? sl_load_u32(p) : sl_load_u64(p);
     return SL_OK;
 }
 
@@ -340,15 +374,16 @@ static int op_constant(struct machine *m)
 
 static int push_int(struct machine *m, int64_t value)
 {
-    if (value >= 0 && value < 256 && m->small[value])
-        return push(m, m->small[value]);
+    /* the upper bits of a product: sizes are multiples of powers of two */
+    sl_node_id *kept = &m->ints[(uint64_t)value * UINT64_C(0x9e3779b97f4a7c15) >> (64 - INTS_KEPT_BITS)];
+    if (*kept && m->nodes[*kept].u.i == value)
+        return push(m, *kept);
     struct sl_node *node;
     int code = push_new(m, SL_NODE_INT, &node);
     if (code)
         return code;
     node->u.i = value;
-    if (value >= 0 && value < 256)
-        m->small[value] = m->out->count;
+    *kept = m->out->count;
     return SL_OK;
 }
 
@@ -573,13 +608,27 @@ static const char *const kind_names[] = {
     [SL_NODE_PERSID] = "a storage",
 };
 
-/* An instance may be a subclass of list, dict or set: what is done to it is kept. */
+/* What is done to an instance beyond one BUILD. NULL: memory is out. */
 static struct sl_node_extra *extra_of(struct machine *m, sl_node_id id)
 {
     struct sl_node *node = &m->nodes[id];
-    if (!node->extra)
-        node->extra = SL_ARENA_NEW(m->arena, struct sl_node_extra, 1);
-    return node->extra;
+    if (node->later == SL_LATER_EXTRA)
+        return &m->extras[node->after];
+    if (m->out->extra_count == m->extra_room) {
+        const uint32_t room = m->extra_room ? 2 * m->extra_room : 16;
+        struct sl_node_extra *grown = realloc(m->extras, room * sizeof *grown);
+        if (!grown)
+            return NULL;
+        m->extras = grown;
+        m->extra_room = room;
+    }
+    struct sl_node_extra *extra = &m->extras[m->out->extra_count];
+    *extra = (struct sl_node_extra){ .items = { .count = 0 } };
+    if (node->later == SL_LATER_STATE && list_add(m, &extra->states, &node->after, 1))
+        return NULL;
+    node->later = SL_LATER_EXTRA;
+    node->after = m->out->extra_count++;
+    return extra;
 }
 
 static bool is_instance(const struct sl_node *node)
@@ -673,18 +722,23 @@ static int memo_get(struct machine *m, uint64_t index)
     return refuse(m, "memo number %llu was never set", (unsigned long long)index);
 }
 
-static int op_memo(struct machine *m)
+static int op_memoize(struct machine *m)
 {
-    uint8_t op = opcode(m);
-    uint64_t index = m->memo_count;
-    int code = SL_OK;
-    if (op == 'q' || op == 'h')
-        code = take_uint(m, 1, &index);
-    else if (op == 'r' || op == 'j')
-        code = take_uint(m, 4, &index);
-    if (code)
-        return code;
-    return op == 'h' || op == 'j' ? memo_get(m, index) : memo_put(m, index);
+    return memo_put(m, m->memo_count);
+}
+
+static int op_put(struct machine *m)
+{
+    uint64_t index;
+    int code = take_uint(m, opcode(m) == 'q' ? 1 : 4, &index);
+    return code ? code : memo_put(m, index);
+}
+
+static int op_get(struct machine *m)
+{
+    uint64_t index;
+    int code = take_uint(m, opcode(m) == 'h' ? 1 : 4, &index);
+    return code ? code : memo_get(m, index);
 }
 
 static int op_memo_text(struct machine *m)
@@ -839,6 +893,11 @@ static int op_build(struct machine *m)
     sl_node_id target = top(m);
     if (!is_instance(&m->nodes[target]))
         return refuse(m, "gives a state to %s", kind_names[m->nodes[target].kind]);
+    if (m->nodes[target].later == SL_LATER_NOTHING) {
+        m->nodes[target].later = SL_LATER_STATE;
+        m->nodes[target].after = state;
+        return SL_OK;
+    }
     struct sl_node_extra *extra = extra_of(m, target);
     if (!extra)
         return no_memory(m, sizeof *extra);
@@ -901,9 +960,9 @@ static const struct op_row ops[256] = {
     ['s']  = {"SETITEM", op_add_one},           ['e']  = {"APPENDS", op_add_marked},
     ['u']  = {"SETITEMS", op_add_marked},       [0x90] = {"ADDITEMS", op_add_marked},
     ['p']  = {"PUT", op_memo_text},             ['g']  = {"GET", op_memo_text},
-    ['q']  = {"BINPUT", op_memo},               ['h']  = {"BINGET", op_memo},
-    ['r']  = {"LONG_BINPUT", op_memo},          ['j']  = {"LONG_BINGET", op_memo},
-    [0x94] = {"MEMOIZE", op_memo},              ['c']  = {"GLOBAL", op_global},
+    ['q']  = {"BINPUT", op_put},                ['h']  = {"BINGET", op_get},
+    ['r']  = {"LONG_BINPUT", op_put},           ['j']  = {"LONG_BINGET", op_get},
+    [0x94] = {"MEMOIZE", op_memoize},           ['c']  = {"GLOBAL", op_global},
     [0x93] = {"STACK_GLOBAL", op_stack_global}, [0x82] = {"EXT1", op_refused},
     [0x83] = {"EXT2", op_refused},              [0x84] = {"EXT4", op_refused},
     ['R']  = {"REDUCE", op_call},               [0x81] = {"NEWOBJ", op_call},
@@ -914,6 +973,37 @@ static const struct op_row ops[256] = {
 
 /* --- running ------------------------------------------------------------ */
 
+/* What more than half of a large pickle is made of, where all is as it should be; false: let the table do it. */
+static inline bool run_quick(struct machine *m)
+{
+    const size_t left = m->len - m->at, heights = m->stack.count;
+    const uint8_t *p = m->bytes + m->at;
+    sl_node_id id = 0;
+    switch (*p) {
+    case 0x94:                                           /* MEMOIZE */
+        if (heights == floor_of(m) || m->memo_count >= m->memo.room || m->memo.at[m->memo_count])
+            return false;
+        m->memo.at[m->memo_count++] = top(m);
+        m->at++;
+        return true;
+    case 'h':                                            /* BINGET */
+        if (left < 2 || p[1] >= m->memo.room || !(id = m->memo.at[p[1]]))
+            return false;
+        break;
+    case 'j':                                            /* LONG_BINGET */
+        if (left < 5 || sl_load_u32(p + 1) >= m->memo.room || !(id = m->memo.at[sl_load_u32(p + 1)]))
+            return false;
+        break;
+    default:
+        return false;
+    }
+    if (heights >= m->stack.room || heights >= SL_LIMIT_PICKLE_STACK)
+        return false;
+    m->stack.at[m->stack.count++] = id;
+    m->at += *p == 'h' ? 2 : 5;
+    return true;
+}
+
 static int run(struct machine *m)
 {
     while (!m->stopped) {
@@ -922,6 +1012,8 @@ static int run(struct machine *m)
             m->out->cut = true;
             return refuse(m, "no STOP");
         }
+        if (run_quick(m))
+            continue;
         int (*step)(struct machine *) = ops[m->bytes[m->at++]].run;
         if (!step)
             return refuse(m, "no such opcode");
@@ -933,27 +1025,66 @@ static int run(struct machine *m)
     return SL_OK;
 }
 
+/* Gives a growing array to the arena, cut to its length; NULL: memory is out. */
+static void *hand_over(struct machine *m, void *array, uint64_t count, uint64_t size)
+{
+    void *cut = array ? realloc(array, (size_t)sl_max_u64(count * size, 1)) : NULL;
+    cut = cut ? cut : array;
+    if (!sl_arena_take(m->arena, cut, count * size)) {
+        free(cut);
+        return NULL;
+    }
+    return cut;
+}
+
 /* Moves what was built into the arena, also after a failure, so that the names
  * met until then can be told. */
 static int keep(struct machine *m)
 {
+    struct sl_pickle *out = m->out;
     if (!m->nodes) {
-        m->out->count = 0;
+        out->count = 0;
         return SL_OK;
     }
-    memset(&m->nodes[0], 0, sizeof m->nodes[0]);
-    uint64_t node_bytes = ((uint64_t)m->out->count + 1) * sizeof *m->nodes;
-    m->out->nodes = sl_arena_copy(m->arena, m->nodes, node_bytes);
-    m->out->globals = m->globals.count
-                    ? sl_arena_copy(m->arena, m->globals.at, m->globals.count * sizeof(sl_node_id))
-                    : SL_ARENA_NEW(m->arena, sl_node_id, 0);
-    if (m->out->nodes && m->out->globals) {
-        m->out->global_count = (uint32_t)m->globals.count;
+    m->nodes[0] = (struct sl_node){ .kind = SL_NODE_NONE };
+    out->nodes = hand_over(m, m->nodes, (uint64_t)out->count + 1, sizeof *m->nodes);
+    out->extras = m->extras ? hand_over(m, m->extras, out->extra_count, sizeof *m->extras) : NULL;
+    const bool all = out->nodes && (out->extras || !m->extras);
+    m->nodes = NULL;
+    m->extras = NULL;
+    out->globals = m->globals.count
+                 ? sl_arena_copy(m->arena, m->globals.at, m->globals.count * sizeof(sl_node_id))
+                 : SL_ARENA_NEW(m->arena, sl_node_id, 0);
+    if (all && out->globals) {
+        out->global_count = (uint32_t)m->globals.count;
         return SL_OK;
     }
-    *m->out = (struct sl_pickle){0};
+    const uint64_t node_bytes = ((uint64_t)out->count + 1) * sizeof *out->nodes;
+    *out = (struct sl_pickle){0};
     return no_memory(m, node_bytes);
 }
+
+/* --- reading ------------------------------------------------------------ */
+
+static const struct sl_node_list no_items;
+
+const struct sl_node_list *sl_node_pairs(const struct sl_pickle *p, const struct sl_node *n)
+{
+    return n->later == SL_LATER_EXTRA ? &p->extras[n->after].pairs : &no_items;
+}
+
+const struct sl_node_list *sl_node_items(const struct sl_pickle *p, const struct sl_node *n)
+{
+    return n->later == SL_LATER_EXTRA ? &p->extras[n->after].items : &no_items;
+}
+
+const sl_node_id *sl_node_states(const struct sl_pickle *p, const struct sl_node *n, uint32_t *count)
+{
+    *count = n->later == SL_LATER_STATE ? 1 : n->later == SL_LATER_EXTRA ? p->extras[n->after].states.count : 0;
+    return n->later == SL_LATER_STATE ? &n->after : *count ? p->extras[n->after].states.ids : NULL;
+}
+
+/* --- all of it ---------------------------------------------------------- */
 
 int sl_pickle_parse(const void *bytes, size_t len, const char *where,
                     struct sl_arena *arena, struct sl_pickle *out, struct sl_error *err)
@@ -963,7 +1094,6 @@ int sl_pickle_parse(const void *bytes, size_t len, const char *where,
                          .err = err, .out = out };
     int code = ids_reserve(&m.stack, 1) ? run(&m) : no_memory(&m, sizeof(sl_node_id));
     int kept = keep(&m);
-    free(m.nodes);
     free(m.stack.at);
     free(m.marks.at);
     free(m.memo.at);

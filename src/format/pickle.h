@@ -27,8 +27,12 @@ typedef uint32_t sl_node_id;       /* index into sl_pickle.nodes; 0 is "no node"
 
 struct sl_node_list { sl_node_id *ids; uint32_t count, room; };
 
+/* 24 bytes: a .metadata has millions of them. */
 struct sl_node {
-    enum sl_node_kind kind;
+    uint8_t kind;                                        /* enum sl_node_kind      */
+    uint8_t later;                                       /* enum sl_node_later     */
+    uint16_t tag;                                        /* 0; for who reads a GLOBAL (torch_call) */
+    uint32_t after;                                      /* see enum sl_node_later */
     union {
         int64_t i;                                       /* BOOL, INT              */
         double f;
@@ -39,7 +43,12 @@ struct sl_node {
         struct { sl_node_id callable, args, kwargs; enum sl_call_how how; } call;
         sl_node_id id;                                   /* PERSID                 */
     } u;
-    struct sl_node_extra *extra;   /* what was done to a CALL, GLOBAL or PERSID later; may be NULL */
+};
+/* What was done to a CALL, GLOBAL or PERSID after it was made. */
+enum sl_node_later {
+    SL_LATER_NOTHING,
+    SL_LATER_STATE,                /* one BUILD, whose state is node `after`: nearly all of them */
+    SL_LATER_EXTRA                 /* sl_pickle.extras[after] */
 };
 struct sl_node_extra {
     struct sl_node_list items;     /* APPEND(S), ADDITEMS         */
@@ -50,6 +59,8 @@ struct sl_node_extra {
 struct sl_pickle {
     struct sl_node *nodes;         /* nodes[1 .. count] */
     uint32_t count;
+    struct sl_node_extra *extras;
+    uint32_t extra_count;
     sl_node_id root;
     uint64_t length;               /* bytes used, up to and with STOP */
     bool cut;                      /* it failed because the bytes ended too early:
@@ -73,6 +84,12 @@ static inline const struct sl_node *sl_pickle_node(const struct sl_pickle *p, sl
 {
     return id && id <= p->count ? &p->nodes[id] : NULL;
 }
+
+/* What was set in, and added to, an instance later; never NULL. */
+const struct sl_node_list *sl_node_pairs(const struct sl_pickle *p, const struct sl_node *n);
+const struct sl_node_list *sl_node_items(const struct sl_pickle *p, const struct sl_node *n);
+/* The states that it was given, in order; NULL and 0 when there are none. */
+const sl_node_id *sl_node_states(const struct sl_pickle *p, const struct sl_node *n, uint32_t *count);
 
 /* Is this global one that could do harm if it were called: 2 dangerous (os,
  * subprocess, eval, ...), 1 unknown, 0 known to occur in checkpoints. */

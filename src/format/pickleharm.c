@@ -237,7 +237,7 @@ int sl_harm_risks(const struct sl_pickle *p, struct sl_arena *arena, int *risks)
         const struct sl_node *n = &p->nodes[p->globals[i]];
         const char *module = n->u.global.module, *name = n->u.global.name;
         risks[i] = sl_pickle_global_risk(module, name);
-        if (n->extra || (risks[i] == 1 && called[p->globals[i]] && is_function(module, name)))
+        if (n->later || (risks[i] == 1 && called[p->globals[i]] && is_function(module, name)))
             risks[i] = 2;
     }
     return SL_OK;

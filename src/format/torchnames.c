@@ -119,7 +119,7 @@ int torch_globals_tell(struct torch_reader *r)
         globals[i].risk = risks[i];
         if (!globals[i].name)
             return SL_MEMORY;
-        if (torch_name_of(node->u.global.module, node->u.global.name) == TORCH_NAME_GETATTR && !node->extra && getattr_is_tame(r))
+        if (torch_name_of(node->u.global.module, node->u.global.name) == TORCH_NAME_GETATTR && !node->later && getattr_is_tame(r))
             globals[i].risk = 0;
     }
     for (uint32_t i = 0; i < harm.count; i++)

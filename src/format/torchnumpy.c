@@ -53,9 +53,10 @@ bool torch_numpy_dtype(const struct torch_reader *r, sl_node_id id, enum sl_dtyp
     *spelling = text->u.text.s;
     *spelling_len = text->u.text.len;
     *swapped = false;
-    const struct sl_node_extra *extra = torch_node(r, id)->extra;
-    for (uint32_t i = 0; extra && i < extra->states.count; i++) {
-        const struct sl_node *state = torch_node(r, extra->states.ids[i]);
+    uint32_t count;
+    const sl_node_id *states = sl_node_states(&r->pickle, torch_node(r, id), &count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct sl_node *state = torch_node(r, states[i]);
         if (state->kind == SL_NODE_TUPLE && state->u.items.count >= 2)
             *swapped = torch_is_text(r, state->u.items.ids[1], ">");
     }
@@ -91,9 +92,11 @@ static bool take_bytes(struct torch_reader *r, sl_node_id id, struct array *a)
 
 static bool take_reconstructed(struct torch_reader *r, const struct sl_node *n, struct array *a)
 {
-    if (!n->extra || n->extra->states.count != 1)
+    uint32_t count;
+    const sl_node_id *states = sl_node_states(&r->pickle, n, &count);
+    if (count != 1)
         return false;
-    const struct sl_node *state = torch_node(r, n->extra->states.ids[0]);
+    const struct sl_node *state = torch_node(r, states[0]);
     if (state->kind != SL_NODE_TUPLE || state->u.items.count != 5)
         return false;
     const sl_node_id *id = state->u.items.ids;

@@ -61,11 +61,13 @@ enum torch_name torch_call(const struct torch_reader *r, sl_node_id id,
     const struct sl_node *n = torch_node(r, id);
     if (n->kind != SL_NODE_CALL)
         return TORCH_NAME_OTHER;
-    const struct sl_node *f = torch_node(r, n->u.call.callable);
+    struct sl_node *f = &r->pickle.nodes[n->u.call.callable];
     if (f->kind != SL_NODE_GLOBAL)
         return TORCH_NAME_OTHER;
     *args = &torch_node(r, n->u.call.args)->u.items;
-    return torch_name_of(f->u.global.module, f->u.global.name);
+    if (!f->tag)                                /* looked up once for each name, not for each call */
+        f->tag = (uint16_t)(1 + torch_name_of(f->u.global.module, f->u.global.name));
+    return (enum torch_name)(f->tag - 1);
 }
 
 const struct sl_node_list *torch_items(const struct torch_reader *r, sl_node_id id)

@@ -277,7 +277,7 @@ static bool is_enum_call(const struct torch_reader *r, const struct sl_node *n,
                          const struct sl_node_list *args)
 {
     const struct sl_node *f = torch_node(r, n->u.call.callable);
-    if (n->extra || n->u.call.how != SL_CALL_REDUCE || args->count != 1 ||
+    if (n->later || n->u.call.how != SL_CALL_REDUCE || args->count != 1 ||
         !is_upper(f->u.global.name[0]))
         return false;
     enum sl_node_kind kind = torch_node(r, args->ids[0])->kind;
@@ -362,9 +362,11 @@ static bool all_kind(const struct torch_reader *r, const struct sl_node_list *ar
 static bool bytesio_bytes(struct torch_reader *r, const struct sl_node *n, const char **s,
                           size_t *len)
 {
-    if (!n->extra || n->extra->states.count != 1)
+    uint32_t count;
+    const sl_node_id *states = sl_node_states(&r->pickle, n, &count);
+    if (count != 1)
         return false;
-    const struct sl_node *state = torch_node(r, n->extra->states.ids[0]);
+    const struct sl_node *state = torch_node(r, states[0]);
     return state->kind == SL_NODE_TUPLE && state->u.items.count >= 1 &&
            torch_bytes(r, state->u.items.ids[0], s, len);
 }
@@ -467,8 +469,10 @@ static const struct sl_node_list *dict_of(const struct torch_reader *r, sl_node_
 static bool add_states(const struct torch_reader *r, const struct sl_node *n, struct torch_frame *f)
 {
     bool is_known = false;
-    for (uint32_t i = 0; n->extra && i < n->extra->states.count; i++) {
-        const struct sl_node *state = torch_node(r, n->extra->states.ids[i]);
+    uint32_t count;
+    const sl_node_id *states = sl_node_states(&r->pickle, n, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct sl_node *state = torch_node(r, states[i]);
         if (state->kind == SL_NODE_DICT) {
             add_part(f, &state->u.items);
             is_known = true;
@@ -490,8 +494,7 @@ static bool plan_dict(const struct torch_reader *r, const struct sl_node *n,
         return false;
     if (args->count)
         add_part(f, dict_of(r, args->ids[0]));
-    if (n->extra)
-        add_part(f, &n->extra->pairs);
+    add_part(f, sl_node_pairs(&r->pickle, n));
     return true;
 }
 
@@ -502,8 +505,7 @@ static bool plan_list(const struct torch_reader *r, const struct sl_node *n,
     if (args->count && !items)
         return false;
     add_part(f, items);
-    if (n->extra)
-        add_part(f, &n->extra->items);
+    add_part(f, sl_node_items(&r->pickle, n));
     return true;
 }
 
@@ -518,17 +520,17 @@ static bool plan_arguments(const struct sl_node_list *args, struct torch_frame *
 /* An instance of any class: its items, its pairs, or its attributes. */
 static bool plan_instance(struct torch_reader *r, const struct sl_node *n, struct torch_frame *f)
 {
-    if (n->extra && n->extra->items.count && !n->extra->pairs.count) {
+    const struct sl_node_list *items = sl_node_items(&r->pickle, n), *pairs = sl_node_pairs(&r->pickle, n);
+    if (items->count && !pairs->count) {
         f->value->kind = SL_VALUE_LIST;
-        add_part(f, &n->extra->items);
+        add_part(f, items);
         return true;
     }
-    bool has_pairs = n->extra && n->extra->pairs.count;
-    if (has_pairs)
-        add_part(f, &n->extra->pairs);
+    const bool has_pairs = pairs->count > 0;
+    add_part(f, pairs);
     bool has_states = add_states(r, n, f);
     const struct sl_node_list *args = &torch_node(r, n->u.call.args)->u.items;
-    bool is_bare = n->u.call.how != SL_CALL_REDUCE && !args->count && !n->extra;
+    bool is_bare = n->u.call.how != SL_CALL_REDUCE && !args->count && !n->later;
     f->value->kind = SL_VALUE_DICT;
     return has_pairs || has_states || is_bare;
 }
@@ -549,8 +551,7 @@ static bool plan_call(struct torch_reader *r, sl_node_id id, struct torch_frame 
         return plan_dict(r, n, args, f);
     case TORCH_NAME_DEFAULTDICT:
         f->value->kind = SL_VALUE_DICT;
-        if (n->extra)
-            add_part(f, &n->extra->pairs);
+        add_part(f, sl_node_pairs(&r->pickle, n));
         return true;
     case TORCH_NAME_NAMESPACE:
         f->value->kind = SL_VALUE_DICT;

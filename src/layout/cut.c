@@ -38,6 +38,7 @@ static bool grow(void *items_pointer, size_t count, size_t *room, size_t size)
     void *bigger = more > SIZE_MAX / size ? NULL : realloc(*items, more * size);
     if (!bigger)
         return false;
+    sl_memory_large((char *)bigger + *room * size, (more - *room) * size);
     *items = bigger;
     *room = more;
     return true;

@@ -143,6 +143,8 @@ int builder_params(struct builder *b)
     const int rc = list_params(&b->book, &l->params, &l->param_count, b->err);
     if (rc)
         return rc;
+    if (!sl_map_reserve(&l->param_index, l->param_count))
+        return sl_fail_memory(b->err, l->param_count * sizeof(struct sl_map_slot));
     for (size_t i = 0; i < l->param_count; i++)
         if (!sl_map_put(&l->param_index, l->params[i].name, strlen(l->params[i].name), i))
             return sl_fail_memory(b->err, l->param_count * sizeof(struct sl_map_slot));

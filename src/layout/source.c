@@ -5,20 +5,10 @@
 #include "base/error.h"
 #include "base/num.h"
 #include "base/text.h"
+#include "model/ruleindex.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define KEY_ROOM 512
-
-/* Rules by name with all numbers made '#': "a.{layer}.fc1.b" and "a.12.fc1.b" are both
- * "a.#.fc#.b". A tensor asks a few rules instead of all. */
-struct by_name {
-    struct sl_map index;         /* key -> first rule */
-    const char **keys;           /* by rule; owned by the arena */
-    size_t *next;                /* by rule: the next one of the same key, or SIZE_MAX */
-    size_t *last;                /* by first rule: where its chain ends */
-};
 
 /* A way to find a rule: by its own name, or, in a distributed checkpoint that stacks the
  * layers, by its name without the layer. */
@@ -27,7 +17,7 @@ struct source {
     const struct sl_ckpt *c;
     const struct sl_tensor *tensors;     /* c's, some of them as products (sl_ckpt_scaled) */
     bool *factor;                        /* by tensor: multiplied with the blocks of another */
-    struct by_name plain, stacked;
+    struct sl_rule_index plain, stacked;
     struct rulebook stacked_book;
     bool has_ranks;                      /* tensors are cut by rank, and layers counted by stage */
     bool may_stack;
@@ -35,58 +25,6 @@ struct source {
     const char **label;
     const struct sl_tensor *misfit;
 };
-
-static size_t make_key(const char *name, char *out, size_t room)
-{
-    size_t len = 0;
-    for (const char *p = name; *p && len + 1 < room; ) {
-        if (*p == '{') {
-            p += strcspn(p, "}");
-            p += *p == '}';
-            out[len++] = '#';
-        } else if (*p >= '0' && *p <= '9') {
-            p += strspn(p, "0123456789");
-            out[len++] = '#';
-        } else {
-            out[len++] = *p++;
-        }
-    }
-    out[len] = 0;
-    return len;
-}
-
-static int index_rules(struct by_name *n, const struct rulebook *b, struct sl_error *err)
-{
-    char key[KEY_ROOM];
-    *n = (struct by_name){ .keys = SL_ARENA_NEW(b->arena, const char *, b->count),
-                           .next = SL_ARENA_NEW(b->arena, size_t, b->count),
-                           .last = SL_ARENA_NEW(b->arena, size_t, b->count) };
-    if (!n->keys || !n->next || !n->last)
-        return sl_fail_memory(err, b->count * sizeof *n->next);
-    for (size_t i = 0; i < b->count; i++) {
-        if (!b->rules[i].name)
-            continue;
-        const size_t len = make_key(b->rules[i].name, key, sizeof key);
-        uint64_t first = i;
-        bool added;
-        n->keys[i] = sl_arena_strn(b->arena, key, len);
-        if (!n->keys[i] || !sl_map_add(&n->index, n->keys[i], len, &first, &added))
-            return sl_fail_memory(err, len);
-        if (!added)
-            n->next[n->last[first]] = i;
-        n->last[first] = i;
-        n->next[i] = SIZE_MAX;
-    }
-    return SL_OK;
-}
-
-static size_t first_rule(const struct by_name *n, const char *name)
-{
-    char key[KEY_ROOM];
-    uint64_t rule;
-    const size_t len = make_key(name, key, sizeof key);
-    return n->index.count && sl_map_get(&n->index, key, len, &rule) ? (size_t)rule : SIZE_MAX;
-}
 
 /* ---- one tensor ---------------------------------------------------------------- */
 
@@ -229,10 +167,10 @@ static enum outcome try_rule(struct source *s, struct rulebook *b, const struct 
 }
 
 /* Tries the rules of one index. A misfit is kept in *bad; *why says why a known name is not used. */
-static enum outcome try_rules(struct source *s, struct rulebook *b, const struct by_name *by, bool stacked,
+static enum outcome try_rules(struct source *s, struct rulebook *b, const struct sl_rule_index *by, bool stacked,
                               const struct sl_tensor *t, struct match *bad, const char **why, int *rc)
 {
-    for (size_t i = first_rule(by, t->name); i != SIZE_MAX; i = by->next[i]) {
+    for (size_t i = sl_rule_index_first(by, t->name); i != SIZE_MAX; i = by->next[i]) {
         struct match m = { .t = t };
         const enum outcome o = try_rule(s, b, &b->rules[i], stacked, &m, rc);
         if (o == PLACED)
@@ -300,12 +238,12 @@ static int place_tensor(struct source *s, const struct sl_tensor *t)
 static bool is_required(const struct rulebook *b, const struct sl_param_rule *param, int32_t layer)
 {
     for (size_t r = 0; r < b->count; r++) {
-        const struct sl_stored *map = b->stored[r];
-        if (!map || b->rules[r].optional || !rulebook_when(b, b->rules[r].when, layer))
-            continue;
-        for (size_t i = 0; i < map->part_count; i++)
-            if (map->parts[i].param == param->name)
-                return true;
+        const struct sl_stored *map = b->rules[r].optional ? NULL : b->stored[r];
+        bool gives = false;
+        for (size_t i = 0; map && i < map->part_count && !gives; i++)
+            gives = map->parts[i].param == param->name;
+        if (gives && rulebook_when(b, b->rules[r].when, layer))
+            return true;
     }
     return false;
 }
@@ -353,19 +291,19 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
 
     rc = mark_factors(&s);
     if (!rc)
-        rc = index_rules(&s.plain, &s.b.book, err);
+        rc = sl_rule_index_make(&s.plain, s.b.book.rules, s.b.book.count, arena, err);
     if (!rc && s.may_stack)
         rc = rulebook_stack(&s.b.book, &s.stacked_book, err);
     if (!rc && s.may_stack)
-        rc = index_rules(&s.stacked, &s.stacked_book, err);
+        rc = sl_rule_index_make(&s.stacked, s.stacked_book.rules, s.stacked_book.count, arena, err);
     if (!rc)
         rc = builder_params(&s.b);
     for (size_t i = 0; i < c->tensor_count && !rc; i++)
         rc = place_tensor(&s, &s.tensors[i]);
     if (!rc)
         mark_optional(&s);
-    sl_map_free(&s.plain.index);
-    sl_map_free(&s.stacked.index);
+    sl_rule_index_free(&s.plain);
+    sl_rule_index_free(&s.stacked);
     rc = builder_finish(&s.b, rc);
     out->misfit = rc ? s.misfit : NULL;
     return rc;

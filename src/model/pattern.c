@@ -19,10 +19,10 @@ static const char *read_index(const char *s, int32_t *out)
     return p;
 }
 
-/* Is there a {word} at p? Asked at every character of every name. */
+/* Is there a {word} at p? */
 static bool at_word(const char *p, const char *word)
 {
-    return *p == '{' && strncmp(p, word, strlen(word)) == 0;
+    return strncmp(p, word, strlen(word)) == 0;
 }
 
 bool sl_rule_match(const char *pattern, const char *name, int32_t *layer, int32_t *expert)
@@ -30,7 +30,7 @@ bool sl_rule_match(const char *pattern, const char *name, int32_t *layer, int32_
     int32_t found_layer = -1, found_expert = -1;
     const char *p = pattern, *n = name;
     while (*p && n) {
-        const bool is_layer = at_word(p, "{layer}"), is_expert = at_word(p, "{expert}");
+        const bool is_layer = *p == '{' && at_word(p, "{layer}"), is_expert = *p == '{' && at_word(p, "{expert}");
         if (is_layer || is_expert) {
             n = read_index(n, is_layer ? &found_layer : &found_expert);
             p += strlen(is_layer ? "{layer}" : "{expert}");
@@ -50,7 +50,7 @@ void sl_rule_name(const char *pattern, int32_t layer, int32_t expert, char *out,
 {
     size_t len = 0;
     for (const char *p = pattern; *p && room && len + 1 < room;) {
-        const bool is_layer = at_word(p, "{layer}"), is_expert = at_word(p, "{expert}");
+        const bool is_layer = *p == '{' && at_word(p, "{layer}"), is_expert = *p == '{' && at_word(p, "{expert}");
         if (!is_layer && !is_expert) {
             out[len++] = *p++;
             continue;

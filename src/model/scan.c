@@ -36,7 +36,7 @@ static size_t kind_of(const char *name, char *out, size_t room, int32_t *layer)
     size_t len = 0;
     *layer = -1;
     for (const char *p = name; *p && len + 1 < room; ) {
-        const size_t digits = strspn(p, "0123456789");
+        const size_t digits = isdigit((unsigned char)*p) ? strspn(p, "0123456789") : 0;
         const bool at_start = p == name || p[-1] == '.', at_end = p[digits] == '.' || !p[digits];
         if (digits && at_end && (at_start || !p[digits])) {
             if (at_start && *layer < 0 && len >= 7 && !memcmp(out + len - 7, "layers.", 7) && digits < 7)

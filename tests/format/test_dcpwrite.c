@@ -101,6 +101,13 @@ static void tell_list(const struct sl_pickle *p, const struct sl_node_list *list
     sl_buf_char(out, close);
 }
 
+static void tell_states(const struct sl_pickle *p, const struct sl_node *n, struct sl_buf *out)
+{
+    struct sl_node_list states = { .count = 0 };
+    states.ids = (sl_node_id *)(uintptr_t)sl_node_states(p, n, &states.count);
+    tell_list(p, &states, '<', '>', out);
+}
+
 static void tell(const struct sl_pickle *p, sl_node_id id, struct sl_buf *out)
 {
     const struct sl_node *n = sl_pickle_node(p, id);
@@ -118,8 +125,8 @@ static void tell(const struct sl_pickle *p, sl_node_id id, struct sl_buf *out)
         tell(p, n->u.call.callable, out);
         sl_buf_char(out, n->u.call.how == SL_CALL_REDUCE ? '!' : ':');
         tell(p, n->u.call.args, out);
-        if (n->extra)
-            tell_list(p, &n->extra->states, '<', '>', out);
+        if (n->later)
+            tell_states(p, n, out);
         break;
     default: fail_msg("node of kind %d", (int)n->kind);
     }
@@ -130,8 +137,10 @@ static const struct sl_node *root_state(const struct sl_pickle *p)
 {
     const struct sl_node *root = sl_pickle_node(p, p->root);
     assert_int_equal(root->kind, SL_NODE_CALL);
-    assert_non_null(root->extra);
-    return sl_pickle_node(p, root->extra->states.ids[0]);
+    uint32_t count;
+    const sl_node_id *states = sl_node_states(p, root, &count);
+    assert_true(count > 0);
+    return sl_pickle_node(p, states[0]);
 }
 
 static sl_node_id member(const struct sl_pickle *p, const struct sl_node *dict, const char *name)

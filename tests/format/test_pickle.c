@@ -179,9 +179,11 @@ static void what_is_done_to_instances_is_kept(void **state)
     (void)state;
     const struct sl_node *n = PARSE(&p, "cm\nC\n)\x81K\1aK\2K\3s}b]b.");
     assert_non_null(n);
-    assert_int_equal(n->extra->items.count, 1);
-    assert_int_equal(n->extra->pairs.count, 2);
-    assert_int_equal(n->extra->states.count, 2);
+    uint32_t count;
+    sl_node_states(&p.pickle, n, &count);
+    assert_int_equal(sl_node_items(&p.pickle, n)->count, 1);
+    assert_int_equal(sl_node_pairs(&p.pickle, n)->count, 2);
+    assert_int_equal(count, 2);
     sl_arena_free(&p.arena);
 }
 
