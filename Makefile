@@ -129,11 +129,12 @@ $(OUT)/tests/tui/made_up/test_made_up: $(MADE_UP_OBJS)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 TESTS_tui += $(OUT)/tests/tui/made_up/test_made_up
 test-tui: $(OUT)/tests/tui/made_up/test_made_up
-# a disk as slow as a test wants it, for the real program; never instrumented
-$(OUT)/tests/tui/slow.so: tests/tui/slow.c
+# what a real program runs over in tests, never instrumented: a disk as slow as a test wants it, a file that changes
+$(OUT)/tests/%.so: tests/%.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O1 -std=c11 -D_GNU_SOURCE $(WARN) -shared -fPIC -o $@ $< -ldl
 $(OUT)/tests/tui/test_run: $(OUT)/tests/tui/slow.so
+$(OUT)/tests/cli/test_changes: $(OUT)/tests/cli/changing.so
 # in these every allocation of ours can be made to fail: tests/base/memory.h
 $(OUT)/tests/%/test_memory: private LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=realloc
 

@@ -111,7 +111,8 @@ int sl_tensor_read(const struct sl_checkpoint *ck, size_t tensor, uint64_t first
 {
     if (tensor >= ck->c->tensor_count)
         return sl_fail(err, SL_USAGE, ck->c->path, "tensor %zu of %zu was asked for", tensor, ck->c->tensor_count);
-    return sl_ckpt_read_elements(ck->c, &ck->c->tensors[tensor], first, count, buf, err);
+    const int code = sl_ckpt_read_elements(ck->c, &ck->c->tensors[tensor], first, count, buf, err);
+    return code ? code : sl_ckpt_file_unchanged(ck->c, &ck->c->tensors[tensor], err);
 }
 
 double sl_element(enum sl_dtype dtype, const void *element)
@@ -156,6 +157,9 @@ static int pass_run(struct pass *p, void (*give)(void *arg, enum sl_dtype dtype,
             if (p->done)
                 __atomic_fetch_add(p->done, n * size, __ATOMIC_RELAXED);
         }
+        const int code = sl_ckpt_file_unchanged(p->ck->c, t, p->err);
+        if (code)
+            return code;
     }
     return SL_OK;
 }

@@ -21,7 +21,9 @@ int sl_layout_look(struct sl_checkpoint *ck, const volatile int *cancel, struct 
     struct sl_layout_report *r = calloc(1, sizeof *r);
     if (!r)
         return sl_fail_memory(err, sizeof *r);
-    const int code = sl_layout_look_at(ck->c, &ck->layout, ck->m, cancel, &r->arena, r->findings, err);
+    int code = sl_layout_look_at(ck->c, &ck->layout, ck->m, cancel, &r->arena, r->findings, err);
+    if (!code)
+        code = sl_ckpt_unchanged(ck->c, err);
     if (code)
         sl_layout_report_free(r);
     else
@@ -54,7 +56,11 @@ int sl_orders(const struct sl_checkpoint *a, const struct sl_checkpoint *b, stru
     *count = 0;
     if (!a->has_layout || !b->has_layout || !a->m->family || !b->m->family)
         return sl_fail(err, SL_UNSUPPORTED, a->c->path, "the family of one of the two is unknown");
-    const int code = sl_orders_find(a->c, &a->layout, b->c, &b->layout, all, count, err);
+    int code = sl_orders_find(a->c, &a->layout, b->c, &b->layout, all, count, err);
+    if (!code)
+        code = sl_ckpt_unchanged(a->c, err);
+    if (!code)
+        code = sl_ckpt_unchanged(b->c, err);
     for (size_t i = 0; !code && i < *count && i < room; i++)
         out[i] = all[i];
     return code;

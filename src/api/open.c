@@ -286,6 +286,8 @@ static int open_parts(struct sl_checkpoint *ck, const char *path, const struct s
         code = count_dtypes(ck, err);
     if (!code)
         code = count_unique(ck, err);
+    if (!code)
+        code = sl_ckpt_unchanged(ck->c, err);
     return code ? code : keep_options(ck, o, err);
 }
 

@@ -108,6 +108,25 @@ static int open_retrying(const char *path, int flags, mode_t mode)
     return fd;
 }
 
+static void identify(struct sl_file *file, const struct stat *st)
+{
+    file->size = (uint64_t)st->st_size;
+    file->dev = (uint64_t)st->st_dev;
+    file->ino = (uint64_t)st->st_ino;
+    file->mtime_ns = ns_of(st->st_mtim);
+    file->ctime_ns = ns_of(st->st_ctim);
+}
+
+bool sl_file_identify(const char *path, struct sl_file *file)
+{
+    struct stat st;
+    *file = (struct sl_file){ .fd = -1, .path = path };
+    if (stat(path, &st) || !S_ISREG(st.st_mode))
+        return false;
+    identify(file, &st);
+    return true;
+}
+
 int sl_file_open(const char *path, struct sl_file *file, struct sl_error *err)
 {
     *file = (struct sl_file){ .fd = -1, .path = path };
@@ -136,11 +155,7 @@ int sl_file_open(const char *path, struct sl_file *file, struct sl_error *err)
         return code;
     }
     file->fd = fd;
-    file->size = (uint64_t)st.st_size;
-    file->dev = (uint64_t)st.st_dev;
-    file->ino = (uint64_t)st.st_ino;
-    file->mtime_ns = ns_of(st.st_mtim);
-    file->ctime_ns = ns_of(st.st_ctim);
+    identify(file, &st);
     return SL_OK;
 }
 

@@ -43,6 +43,9 @@ struct sl_file {
  * it may. path is borrowed by *file. SL_INPUT on failure. */
 int sl_file_open(const char *path, struct sl_file *file, struct sl_error *err);
 void sl_file_close(struct sl_file *file);    /* twice is harmless */
+/* What the file is now, for sl_file_unchanged() later; it is not opened. False when there is no such
+ * regular file. */
+bool sl_file_identify(const char *path, struct sl_file *file);
 /* Has the file (by its path) another identity, size or time than when it was
  * opened? SL_INPUT with a sentence if so. */
 int sl_file_unchanged(const struct sl_file *file, struct sl_error *err);

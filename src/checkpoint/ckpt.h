@@ -25,6 +25,7 @@
 
 struct sl_ckpt_file;                     /* the file and its state, private */
 struct ckpt_items;                       /* items of a distributed checkpoint, private */
+struct ckpt_noted;                       /* what a small file was when it was read, private */
 
 struct sl_ckpt {
     struct sl_arena arena;               /* everything below lives here */
@@ -51,6 +52,7 @@ struct sl_ckpt {
     const char *torch_container;         /* "zip", "legacy", NULL */
     const char *storage;                 /* of a distributed checkpoint, in one line: keys, chunks,
                                             what is stacked, files and writers; NULL */
+    struct ckpt_noted *noted;            /* configs, index, tracker, .metadata: read whole while opening */
     struct ckpt_items *items;            /* NULL: tensors lie in their files as they are */
     struct sl_problems problems;         /* what was seen wrong while reading headers */
     pthread_mutex_t lock;                /* guards the descriptors in `opened` */
@@ -95,8 +97,10 @@ void sl_ckpt_will_read(struct sl_ckpt *c, const struct sl_tensor *t, int64_t fro
 void sl_ckpt_drop(struct sl_ckpt *c, int32_t file, uint64_t offset, uint64_t len);
 /* Pages of a file's range that are in the page cache; false where that is not known. */
 bool sl_ckpt_cached(struct sl_ckpt *c, int32_t file, uint64_t offset, uint64_t len, uint64_t *pages);
-/* Have any of the source files changed since they were opened? */
+/* Have any of the source files changed since they were opened, the small ones too? SL_INPUT with a sentence if so. */
 int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err);
+/* The same of the one file that holds t. */
+int sl_ckpt_file_unchanged(struct sl_ckpt *c, const struct sl_tensor *t, struct sl_error *err);
 /* Is (dev, ino) one of the source files? */
 bool sl_ckpt_has_inode(const struct sl_ckpt *c, uint64_t dev, uint64_t ino);
 /* Is a rank told to be of another save or another place? What else is odd about it follows from that. */

@@ -190,6 +190,13 @@ void ckpt_inflate_free(struct ckpt_items *all);
 int ckpt_hold(struct sl_ckpt *c, int32_t index, struct sl_file *out, struct sl_error *err);
 void ckpt_let_go(struct sl_ckpt *c, int32_t index);
 
+/* Notes what a small file is, before it is read, so that sl_ckpt_unchanged() sees it change. path lives as long as c;
+ * a file that is not there is none. SL_MEMORY. */
+struct ckpt_noted { struct sl_file was; struct ckpt_noted *next; };
+int ckpt_note(struct sl_ckpt *c, const char *path, struct sl_error *err);
+/* ckpt_note() and sl_json_load(). */
+int ckpt_json(struct sl_ckpt *c, const char *path, uint64_t limit, const struct sl_value **json, struct sl_error *err);
+
 /* "A/B" in the arena. */
 const char *ckpt_join(struct sl_arena *arena, const char *folder, const char *name);
 

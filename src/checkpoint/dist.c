@@ -62,7 +62,9 @@ static int read_metadata(struct dist *d, struct sl_error *err)
     const char *path = ckpt_join(&c->arena, c->folder, ".metadata");
     if (!path)
         return sl_fail_memory(err, 1);
-    int code = sl_file_open(path, &file, err);
+    int code = ckpt_note(c, path, err);
+    if (!code)
+        code = sl_file_open(path, &file, err);
     if (code)
         return code;
     code = sl_dcp_open(&file, &c->arena, &d->dcp, err);
@@ -193,7 +195,7 @@ static void read_integrity(struct dist *d)
     const char *path = ckpt_join(&c->arena, c->folder, "integrity.json");
     if (!path || !sl_path_exists(path))
         return;
-    const int code = sl_json_load(path, SL_LIMIT_JSON_BYTES, &c->arena, &json, &why);
+    const int code = ckpt_json(c, path, SL_LIMIT_JSON_BYTES, &json, &why);
     const char *algorithm = code ? NULL : sl_value_str(sl_value_get(json, "algorithm"));
     const struct sl_value *files = code ? NULL : sl_value_get(json, "files");
     if (code || !algorithm || strcmp(algorithm, "sha256") || !files || files->kind != SL_VALUE_DICT)

@@ -30,7 +30,9 @@ static int open_common(struct dist *d, const char *path, const struct sl_value *
 {
     struct sl_file file;
     struct sl_torch_file torch;
-    int code = sl_file_open(path, &file, err);
+    int code = ckpt_note(d->c, path, err);
+    if (!code)
+        code = sl_file_open(path, &file, err);
     if (code)
         return code;
     code = sl_torch_open(&file, 0, file.size, &d->c->arena, &torch, err);

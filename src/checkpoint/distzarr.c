@@ -86,7 +86,9 @@ static int add_array(struct arrays *w, const char *key, const char *zarray)
 {
     struct dist *d = w->d;
     struct sl_zarr *z = &w->zarrs[d->dcp.tensor_count];
-    int code = sl_zarr_open(zarray, &d->c->arena, z, w->err);
+    int code = ckpt_note(d->c, zarray, w->err);
+    if (!code)
+        code = sl_zarr_open(zarray, &d->c->arena, z, w->err);
     if (code)
         return code;
     if (z->chunk_count > CHUNKS_MOST - d->dcp.chunk_count)

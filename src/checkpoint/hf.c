@@ -57,7 +57,7 @@ static const struct sl_value *load_json(struct sl_ckpt *c, const char *folder, c
     const char *path = ckpt_join(&c->arena, folder, name);
     if (!path || !sl_path_exists(path))
         return NULL;
-    if (sl_json_load(path, limit, &c->arena, &json, &err))
+    if (ckpt_json(c, path, limit, &json, &err))
         sl_problem_add(&c->problems, "config-damaged", name, NULL, "%s", err.message);
     else if (json->kind != SL_VALUE_DICT)
         sl_problem_add(&c->problems, "config-damaged", name, NULL, "it holds no object {..}");

@@ -145,7 +145,9 @@ static int read_tracker(struct sl_ckpt *c, const struct folder *d, const char **
     const char *path = ckpt_join(&c->arena, d->path, TRACKER_NAME);
     if (!path)
         return sl_fail_memory(err, 1);
-    const int code = sl_file_slurp(path, SL_LIMIT_TRACKER_BYTES, &c->arena, &text, &len, err);
+    int code = ckpt_note(c, path, err);
+    if (!code)
+        code = sl_file_slurp(path, SL_LIMIT_TRACKER_BYTES, &c->arena, &text, &len, err);
     if (code)
         return code;
     while (isspace((unsigned char)*text))
@@ -218,7 +220,7 @@ static const char *dist_backend(struct sl_ckpt *c, const struct folder *d)
     if (!has(d, "metadata.json"))
         return NULL;
     const char *path = ckpt_join(&c->arena, d->path, "metadata.json");
-    if (!path || sl_json_load(path, SL_LIMIT_JSON_BYTES, &c->arena, &json, NULL))
+    if (!path || ckpt_json(c, path, SL_LIMIT_JSON_BYTES, &json, NULL))
         return NULL;
     return sl_value_str(sl_value_get(json, "sharded_backend"));
 }

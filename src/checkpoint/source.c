@@ -4,6 +4,7 @@
 
 #include "base/dtype.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/num.h"
 
 #include <stdlib.h>
@@ -457,14 +458,39 @@ bool sl_ckpt_cached(struct sl_ckpt *c, int32_t index, uint64_t offset, uint64_t 
     return known;
 }
 
+int ckpt_note(struct sl_ckpt *c, const char *path, struct sl_error *err)
+{
+    struct sl_file was;
+    if (!sl_file_identify(path, &was))
+        return SL_OK;
+    struct ckpt_noted *n = SL_ARENA_NEW(&c->arena, struct ckpt_noted, 1);
+    if (!n)
+        return sl_fail_memory(err, sizeof *n);
+    *n = (struct ckpt_noted){ was, c->noted };
+    c->noted = n;
+    return SL_OK;
+}
+
+int ckpt_json(struct sl_ckpt *c, const char *path, uint64_t limit, const struct sl_value **json, struct sl_error *err)
+{
+    const int code = ckpt_note(c, path, err);
+    return code ? code : sl_json_load(path, limit, &c->arena, json, err);
+}
+
 int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err)
 {
-    for (size_t i = 0; i < c->file_count; i++) {
-        const int code = c->opened[i].identified ? sl_file_unchanged(&c->opened[i].file, err) : SL_OK;
-        if (code)
-            return code;
-    }
-    return SL_OK;
+    int code = SL_OK;
+    for (size_t i = 0; i < c->file_count && !code; i++)
+        code = c->opened[i].identified ? sl_file_unchanged(&c->opened[i].file, err) : SL_OK;
+    for (const struct ckpt_noted *n = c->noted; n && !code; n = n->next)
+        code = sl_file_unchanged(&n->was, err);
+    return code;
+}
+
+int sl_ckpt_file_unchanged(struct sl_ckpt *c, const struct sl_tensor *t, struct sl_error *err)
+{
+    const bool known = t->file >= 0 && (size_t)t->file < c->file_count && c->opened[t->file].identified;
+    return known ? sl_file_unchanged(&c->opened[t->file].file, err) : SL_OK;
 }
 
 bool sl_ckpt_has_inode(const struct sl_ckpt *c, uint64_t dev, uint64_t ino)

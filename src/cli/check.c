@@ -1,6 +1,7 @@
 /* check.c: is the set of shards whole, and does it agree with itself. */
 #include "cli/cli.h"
 #include "base/json.h"
+#include <string.h>
 
 static void check_text(struct sl_buf *b, const struct sl_check_result *r)
 {
@@ -76,6 +77,22 @@ static void check_json(struct sl_buf *b, const struct sl_check_result *r, const 
     sl_buf_char(b, '\n');
 }
 
+/* 1 where an error was found; 3 where a file changed meanwhile, so that nothing found can be relied on. */
+static int check_answer(const struct sl_check_result *r)
+{
+    int code = SL_OK;
+    for (size_t i = 0; i < r->problem_count; i++) {
+        const struct sl_problem *p = &r->problems[i];
+        if (!strcmp(p->code, "source-changed")) {
+            struct sl_error err = { 0 };
+            sl_fail(&err, SL_INPUT, p->where, "%s; wait until nothing writes to it, then check again", p->message);
+            return report_error(&err);
+        }
+        code = p->severity == SL_ERROR ? SL_NO : code;
+    }
+    return code;
+}
+
 int command_check(const struct values *v)
 {
     struct sl_checkpoint *ck;
@@ -106,9 +123,8 @@ int command_check(const struct values *v)
         if (!v->given[OPT_JSON])
             layout_text(&out, report);
         code = out_flush(&out);
-        for (size_t i = 0; !code && i < r->problem_count; i++)
-            if (r->problems[i].severity == SL_ERROR)
-                code = SL_NO;
+        if (!code)
+            code = check_answer(r);
     }
     sl_layout_report_free(report);
     sl_job_free(job);

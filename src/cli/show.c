@@ -14,13 +14,33 @@ struct shown {
     size_t *pieces; size_t count;
     struct sl_stats all, *piece;        /* of all pieces, of each */
     uint64_t *checksum;
+    double (*first)[FIRST_VALUES];      /* of each piece, as many as it has */
     struct sl_histogram histogram;
 };
+
+static uint64_t first_count(const struct sl_tensor *t)
+{
+    return t->count < FIRST_VALUES ? t->count : FIRST_VALUES;
+}
+
+static int read_first(const struct shown *s, size_t piece, struct sl_error *err)
+{
+    const struct sl_tensor *t = sl_tensor_at(s->ck, s->pieces[piece]);
+    unsigned char bytes[FIRST_VALUES * 16];
+    const uint64_t n = first_count(t);
+    const size_t size = n ? (size_t)(t->bytes / t->count) : 0;
+    const int code = n ? sl_tensor_read(s->ck, s->pieces[piece], 0, n, bytes, err) : SL_OK;
+    for (uint64_t i = 0; !code && i < n; i++)
+        s->first[piece][i] = sl_element(t->dtype, bytes + i * size);
+    return code;
+}
 
 static int shown_measure(struct shown *s, struct sl_error *err)
 {
     for (size_t i = 0; i < s->count; i++) {
         int code = sl_tensor_stats(s->ck, &s->pieces[i], 1, &s->piece[i], NULL, &s->checksum[i], NULL, NULL, err);
+        if (!code)
+            code = read_first(s, i, err);
         if (code)
             return code;
     }
@@ -43,17 +63,14 @@ static void slices_text(struct sl_buf *b, struct sl_checkpoint *ck, size_t tenso
         sl_buf_printf(b, "    holds %s: %s\n", slices[i].param, slices[i].what);
 }
 
-static void values_text(struct sl_buf *b, const struct sl_checkpoint *ck, size_t tensor)
+static void values_text(struct sl_buf *b, const struct shown *s, size_t piece)
 {
-    const struct sl_tensor *t = sl_tensor_at(ck, tensor);
-    unsigned char bytes[FIRST_VALUES * 16];
-    uint64_t n = t->count < FIRST_VALUES ? t->count : FIRST_VALUES;
-    size_t size = t->count ? (size_t)(t->bytes / t->count) : 0;
-    if (!n || sl_tensor_read(ck, tensor, 0, n, bytes, NULL))
+    const uint64_t n = first_count(sl_tensor_at(s->ck, s->pieces[piece]));
+    if (!n)
         return;
     sl_buf_str(b, "    first ");
     for (uint64_t i = 0; i < n; i++)
-        sl_buf_printf(b, " %.6g", sl_element(t->dtype, bytes + i * size));
+        sl_buf_printf(b, " %.6g", s->first[piece][i]);
     sl_buf_char(b, '\n');
 }
 
@@ -95,7 +112,7 @@ static void shown_text(struct sl_buf *b, const struct shown *s)
         sl_tensor_place(s->ck, s->pieces[i], &begin, &end);
         sl_buf_printf(b, " at byte %llu  xxh3 %016llx\n", (unsigned long long)begin, (unsigned long long)s->checksum[i]);
         slices_text(b, s->ck, s->pieces[i]);
-        values_text(b, s->ck, s->pieces[i]);
+        values_text(b, s, i);
     }
     sl_buf_str(b, "statistics\n");
     for (size_t i = 0; i < s->count; i++)
@@ -202,7 +219,8 @@ static int show_logical(const struct values *v, struct sl_checkpoint *ck, const 
     s.pieces = calloc(l->piece_count + 1, sizeof *s.pieces);
     s.piece = calloc(l->piece_count + 1, sizeof *s.piece);
     s.checksum = calloc(l->piece_count + 1, sizeof *s.checksum);
-    int code = s.pieces && s.piece && s.checksum ? SL_OK : sl_fail_memory(err, l->piece_count * sizeof *s.piece);
+    s.first = calloc(l->piece_count + 1, sizeof *s.first);
+    int code = s.pieces && s.piece && s.checksum && s.first ? SL_OK : sl_fail_memory(err, l->piece_count * sizeof *s.piece);
     for (size_t i = 0; !code && i < l->piece_count; i++)
         if (rank_filter_fits(f, ck, sl_tensor_at(ck, l->pieces[i])))
             s.pieces[s.count++] = l->pieces[i];
@@ -223,6 +241,7 @@ static int show_logical(const struct values *v, struct sl_checkpoint *ck, const 
     free(s.pieces);
     free(s.piece);
     free(s.checksum);
+    free(s.first);
     return code;
 }
 
