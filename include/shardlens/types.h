@@ -34,11 +34,20 @@ enum sl_code {
     SL_TERMINATED = 143   /* stopped by SIGTERM                              */
 };
 
+/* What is wrong with a file, where the reader of it can tell; who lists damaged files goes by that. */
+enum sl_fault {
+    SL_FAULT_OTHER = 0,
+    SL_FAULT_CUT,         /* it ends before its contents do */
+    SL_FAULT_BROKEN,      /* it is as long as it should be, and not what it was */
+    SL_FAULT_DENIED       /* this user may not read it */
+};
+
 /* One failure, said once, where most is known about it. Printed as
  * "shardlens: WHERE: MESSAGE". `where` is the file (or tensor, or option) it is
  * about and may be "". Both are already printable (sl_text_printable). */
 struct sl_error {
     enum sl_code code;
+    enum sl_fault fault;  /* of SL_INPUT; the message of a file that is cut or broken begins with that word and ": " */
     char where[512];
     char message[1024];
 };

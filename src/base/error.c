@@ -12,6 +12,7 @@
 static void fill(struct sl_error *err, int code, const char *where, const char *message)
 {
     err->code = (enum sl_code)code;
+    err->fault = SL_FAULT_OTHER;
     sl_text_printable(where ? where : "", where ? strlen(where) : 0, err->where,
                       sizeof err->where);
     sl_text_printable(message, strlen(message), err->message, sizeof err->message);
@@ -67,7 +68,16 @@ int (sl_fail_errno)(struct sl_error *err, int code, const char *where,
         snprintf(message + used, sizeof message - used, ": %s",
                  strerror_r(number, reason, sizeof reason));
     fill(err, code, where, message);
+    if (number == EACCES || number == EPERM)
+        err->fault = SL_FAULT_DENIED;
     return code;
+}
+
+int sl_fail_fault(struct sl_error *err, enum sl_fault fault)
+{
+    if (err)
+        err->fault = fault;
+    return SL_INPUT;
 }
 
 int (sl_fail_memory)(struct sl_error *err, uint64_t bytes)

@@ -17,9 +17,14 @@ int sl_fail(struct sl_error *err, int code, const char *where,
             const char *format, ...) __attribute__((format(printf, 4, 5), cold));
 
 /* The same for a failed system call: appends ": strerror(errno)". The code is
- * SL_WRITE for ENOSPC, EDQUOT, EFBIG and EROFS, SL_MEMORY for ENOMEM, else `code`. */
+ * SL_WRITE for ENOSPC, EDQUOT, EFBIG and EROFS, SL_MEMORY for ENOMEM, else `code`;
+ * the fault SL_FAULT_DENIED for EACCES and EPERM. */
 int sl_fail_errno(struct sl_error *err, int code, const char *where,
                   const char *format, ...) __attribute__((format(printf, 4, 5), cold));
+
+/* Says of the failure that sl_fail() has just filled in what is wrong with the file; its message begins with that word:
+ * "truncated: it ends ..". err may be NULL. Returns SL_INPUT. */
+int sl_fail_fault(struct sl_error *err, enum sl_fault fault);
 
 /* Out of memory, with what was wanted. Returns SL_MEMORY. */
 int sl_fail_memory(struct sl_error *err, uint64_t bytes) __attribute__((cold));

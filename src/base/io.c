@@ -77,7 +77,8 @@ static int fail_open(struct sl_error *err, const char *path, const char *what)
             return sl_fail(err, SL_INPUT, path, "is a symbolic link to something that is not there");
         return sl_fail(err, SL_INPUT, path, "no such %s", what);
     case EACCES:
-        return sl_fail(err, SL_INPUT, path, "permission denied");
+        sl_fail(err, SL_INPUT, path, "permission denied");
+        return sl_fail_fault(err, SL_FAULT_DENIED);
     case ENOTDIR:
         return sl_fail(err, SL_INPUT, path,
                        strcmp(what, "folder") == 0 ? "is not a folder"

@@ -88,7 +88,7 @@ const char *ckpt_folder_name(struct sl_arena *arena, const char *path);
 /* ---- part.c ---- */
 
 /* The problem code of a file that could not be opened (cut off, damaged, or not for us to read), and what to say. */
-const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char *path, const char **what);
+const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char **what);
 /* Opens one file and lists its tensors. Any thread; touches only *f. megatron: is
  * it known to be a rank file (else its content decides). */
 void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron);

@@ -276,7 +276,7 @@ static void tell_damaged(struct sl_ckpt *c)
 {
     for (size_t i = 0; i < c->file_count; i++)
         if (c->opened[i].code) {
-            const char *what, *code = ckpt_damage_code(&c->opened[i], c->files[i].path, &what);
+            const char *what, *code = ckpt_damage_code(&c->opened[i], &what);
             sl_problem_add(&c->problems, code, c->files[i].name, NULL, "%s", what);
         }
 }

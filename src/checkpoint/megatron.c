@@ -619,7 +619,7 @@ static void tell_damaged(struct sl_ckpt *c, const struct sl_rank *r)
     const size_t siblings = sibling_sizes(c, r->pp, &least, &most);
     char expected[160], there[32];
     struct sl_problem_text more = { .damage = lost_text(c, r) };
-    const char *what, *code = ckpt_damage_code(f, info->path, &what);
+    const char *what, *code = ckpt_damage_code(f, &what);
     if (siblings && !strcmp(code, "truncated-shard")) {
         snprintf(expected, sizeof expected, "%s%s bytes, as the other rank%s of pipeline stage %" PRId32 " ha%s", least == most ? "" : "about ",
                  sl_text_grouped(most, there, sizeof there), siblings == 1 ? "" : "s", r->pp, siblings == 1 ? "s" : "ve");

@@ -9,10 +9,8 @@
 #include "base/pool.h"
 #include "base/value.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define MAX_CHUNKS 64
 /* An object may refer to one tensor from several places (tied weights), not from
@@ -533,22 +531,19 @@ static void tell_calls_in_error(struct sl_ckpt_file *f)
     if (names.len && !names.failed) {
         struct sl_error was = f->err;
         sl_fail(&f->err, (int)was.code, was.where, "%.700s (its pickle asks for %s; nothing was run)", was.message, names.data);
+        sl_fail_fault(&f->err, was.fault);
     }
     sl_buf_free(&names);
 }
 
-const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char *path, const char **what)
+const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char **what)
 {
-    static const char *const cut[] = { "truncated: ", "cut off: ", "damaged: " };
-    *what = f->err.message;
-    if (access(path, R_OK) && (errno == EACCES || errno == EPERM))
-        return "unreadable-shard";
-    for (size_t i = 0; i < sizeof cut / sizeof *cut; i++)
-        if (sl_text_starts(f->err.message, cut[i])) {
-            *what = f->err.message + strlen(cut[i]);      /* the code says so */
-            return i < 2 ? "truncated-shard" : "damaged-shard";
-        }
-    return f->identified && !f->file.size ? "truncated-shard" : "damaged-shard";
+    static const char *const codes[] = { [SL_FAULT_OTHER] = "damaged-shard", [SL_FAULT_CUT] = "truncated-shard",
+                                         [SL_FAULT_BROKEN] = "damaged-shard", [SL_FAULT_DENIED] = "unreadable-shard" };
+    const enum sl_fault fault = f->err.fault;
+    const char *word = fault == SL_FAULT_CUT || fault == SL_FAULT_BROKEN ? strstr(f->err.message, ": ") : NULL;
+    *what = word ? word + 2 : f->err.message;             /* the code says so */
+    return f->identified && !f->file.size ? "truncated-shard" : codes[fault];
 }
 
 void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)

@@ -79,6 +79,8 @@ static void complain(struct machine *m, const char *format, ...)
     else
         sl_fail(m->err, SL_INPUT, m->where, "damaged pickle: byte %zu (opcode %s): %s",
                 m->op_at, name, text);
+    if (m->op_at >= m->len || m->out->cut)
+        sl_fail_fault(m->err, SL_FAULT_CUT);
 }
 
 /* Macros, so that the compiler sees that what they return is not 0. */

@@ -297,10 +297,11 @@ static int check_places(struct reader *r, uint64_t data_len)
     free(order);
     if (code || reached == data_len)
         return code;
-    if (reached > data_len)
-        return sl_fail(r->scan.err, SL_INPUT, r->scan.where, "truncated: the file should be %llu "
-                       "bytes long (tensor %s comes last), but it has %llu",
-                       ULL(reached + 8 + r->scan.len), last, ULL(data_len + 8 + r->scan.len));
+    if (reached > data_len) {
+        sl_fail(r->scan.err, SL_INPUT, r->scan.where, "truncated: the file should be %llu bytes long (tensor %s comes last), but it has %llu",
+                ULL(reached + 8 + r->scan.len), last, ULL(data_len + 8 + r->scan.len));
+        return sl_fail_fault(r->scan.err, SL_FAULT_CUT);
+    }
     return sl_fail(r->scan.err, SL_INPUT, r->scan.where, "%llu bytes follow the last tensor, and "
                    "belong to none", ULL(data_len - reached));
 }
@@ -346,9 +347,10 @@ static int read_header(const struct sl_file *file, uint64_t start, uint64_t size
         return sl_fail(err, SL_INPUT, file->path, "no safetensors file: its first 8 bytes give a "
                        "header of %llu bytes, at most %llu are allowed", ULL(*len),
                        ULL(SL_LIMIT_ST_HEADER));
-    if (*len > size - 8)
-        return sl_fail(err, SL_INPUT, file->path, "truncated: the header alone has %llu bytes, but "
-                       "the file ends after %llu", ULL(*len + 8), ULL(size));
+    if (*len > size - 8) {
+        sl_fail(err, SL_INPUT, file->path, "truncated: the header alone has %llu bytes, but the file ends after %llu", ULL(*len + 8), ULL(size));
+        return sl_fail_fault(err, SL_FAULT_CUT);
+    }
     *text = malloc(*len + 1);
     if (!*text)
         return sl_fail_memory(err, *len);

@@ -149,7 +149,8 @@ static void tell(struct trail *t, bool in_record)
 {
     uint64_t least = least_length(t, in_record ? record_end(t) : t->at);
     const uint8_t *p = look(t, t->at, 4);
-    if (!in_record && p && sl_load_u32(p) != MAGIC_LOCAL && sl_load_u32(p) != MAGIC_CENTRAL)
+    const bool broken = !in_record && p && sl_load_u32(p) != MAGIC_LOCAL && sl_load_u32(p) != MAGIC_CENTRAL;
+    if (broken)
         sl_fail(t->r->err, SL_INPUT, t->r->file->path, "damaged: behind record %s, at byte %llu, no "
                 "record begins, and the archive has no directory at its end", t->last, ULL(t->at));
     else if (!in_record)
@@ -163,6 +164,7 @@ static void tell(struct trail *t, bool in_record)
         sl_fail(t->r->err, SL_INPUT, t->r->file->path, "truncated: it ends at byte %llu, right behind "
                 "the bytes of record %s; a whole one has at least %llu bytes", ULL(t->r->length),
                 t->name, ULL(least));
+    sl_fail_fault(t->r->err, broken ? SL_FAULT_BROKEN : SL_FAULT_CUT);
 }
 
 void torch_tell_cut(struct torch_reader *r)
@@ -186,9 +188,11 @@ void torch_tell_cut(struct torch_reader *r)
     }
     if (is_known)
         tell(&t, in_record);
-    else if (t.is_in_pickle)
+    else if (t.is_in_pickle) {
         sl_fail(err, SL_INPUT, r->file->path, "truncated: it ends at byte %llu, inside record %s, the "
                 "first of a torch file", ULL(r->length), t.name);
+        sl_fail_fault(err, SL_FAULT_CUT);
+    }
     sl_window_free(&t.window);
     free(bytes);
     r->pickle = (struct sl_pickle){0};

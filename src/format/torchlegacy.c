@@ -46,8 +46,9 @@ static uint64_t whole_length(const struct torch_reader *r, uint64_t at)
 
 static int cut_off(struct torch_reader *r, const char *key, uint64_t at)
 {
-    return damaged(r, "truncated: the file ends inside storage %s at byte %llu; it should be %llu "
-                   "bytes long", key, ULL(r->length), ULL(whole_length(r, at)));
+    damaged(r, "truncated: the file ends inside storage %s at byte %llu; it should be %llu bytes long", key, ULL(r->length),
+            ULL(whole_length(r, at)));
+    return sl_fail_fault(r->err, SL_FAULT_CUT);
 }
 
 /* The storage of one key: *at is where it begins, and afterwards ends. */
