@@ -456,14 +456,42 @@ static void tell_odd_names(struct stage *s, size_t member, uint32_t *seen_by)
 
     if (lacks.count || alone.count)
         r->status = SL_RANK_ODD;
-    if (lacks.count)
+    const struct sl_problem_text renamed = { .cause = "a tool renamed tensors in this file, or the file is of another save or model" };
+    if (lacks.count && alone.count)
+        sl_problem_add(&c->problems, "keys-differ", r->path, &renamed, "it lacks %s, which other ranks of stage %" PRId32 " have; instead it has %s",
+                       end_names(&lacks), r->pp, end_names(&alone));
+    else if (lacks.count)
         sl_problem_add(&c->problems, "keys-differ", r->path, NULL, "it lacks %s, which other ranks of stage %" PRId32 " have",
                        end_names(&lacks), r->pp);
-    if (alone.count)
+    else if (alone.count)
         sl_problem_add(&c->problems, "keys-differ", r->path, NULL, "it has %s, which other ranks of stage %" PRId32 " do not have",
                        end_names(&alone), r->pp);
     sl_buf_free(&lacks.text);
     sl_buf_free(&alone.text);
+}
+
+/* Two ranks that each have names that the other lacks: one finding, for which of them is right they do not tell. */
+static bool tell_odd_pair(struct stage *s)
+{
+    struct sl_ckpt *c = s->c;
+    struct sl_rank *first = &c->ranks[s->members[0]], *second = &c->ranks[s->members[1]];
+    struct names there = { 0 }, here = { 0 };
+    for (size_t i = 0; i < s->names.count; i++)
+        if (s->slots[i].have == 1)
+            add_name(s->slots[i].common->rank == (int32_t)s->members[0] ? &there : &here, s->slots[i].common->name);
+    const bool both = there.count && here.count;
+    if (both) {
+        const struct sl_problem_text more = {
+            .expected = sl_arena_printf(c->problems.arena, "the same names on both ranks of stage %" PRId32 "; which of the two is right, they do not tell",
+                                        first->pp),
+            .cause = "a tool renamed tensors in one of the files, or one is of another save or model" };
+        second->status = SL_RANK_ODD;
+        sl_problem_add(&c->problems, "keys-differ", second->path, &more, "it lacks %s, which %s has; instead it has %s", end_names(&there),
+                       first->path, end_names(&here));
+    }
+    sl_buf_free(&there.text);
+    sl_buf_free(&here.text);
+    return both;
 }
 
 static bool names_agree(const struct stage *s)
@@ -488,7 +516,7 @@ static void compare_stage(struct stage *s)
     each_tensor(s, tell_odd_form);
     tell_rest(s, "shape-differs", s->told_shapes);
     tell_rest(s, "dtype-differs", s->told_dtypes);
-    if (names_agree(s))
+    if (names_agree(s) || (s->ranks == 2 && tell_odd_pair(s)))
         return;
     uint32_t *seen_by = calloc(s->names.count, sizeof *seen_by);
     for (size_t m = 0; seen_by && m < s->ranks; m++)
@@ -535,19 +563,22 @@ static struct ends ends_of(const struct sl_ckpt_file *f)
     return e;
 }
 
-/* Only told when the names are ones whose place is known: somebody has an embedding. */
+/* That something lacks is only told when the names are ones whose place is known: somebody has an embedding or a final norm. */
 static void compare_ends(struct sl_ckpt *c)
 {
     const int32_t last = c->parallel.pp - 1;
     bool known = false;
-    for (size_t i = 0; last > 0 && i < c->rank_count && !known; i++)
-        known = readable(&c->ranks[i]) && ends_of(&c->opened[c->ranks[i].file]).embedding;
+    for (size_t i = 0; last > 0 && i < c->rank_count && !known; i++) {
+        const struct ends e = readable(&c->ranks[i]) ? ends_of(&c->opened[c->ranks[i].file]) : (struct ends){ 0 };
+        known = e.embedding || (e.final_norm && c->ranks[i].pp < last);
+    }
     for (size_t i = 0; known && i < c->rank_count; i++) {
         struct sl_rank *r = &c->ranks[i];
         if (!readable(r) || sl_ckpt_is_foreign(c, r))
             continue;
         const struct ends e = ends_of(&c->opened[r->file]);
-        const char *wrong = r->pp == 0 && !e.embedding      ? "it is of the first stage and has no embedding"
+        const char *wrong = r->pp == 0 && !e.embedding && e.final_norm ? "it is of the first stage, has no embedding, and has the final norm"
+                            : r->pp == 0 && !e.embedding      ? "it is of the first stage and has no embedding"
                             : r->pp == last && !e.final_norm ? "it is of the last stage and has no final norm"
                             : r->pp < last && e.final_norm   ? "it has the final norm and is not of the last stage"
                                                              : NULL;

@@ -230,7 +230,7 @@ static void tell_duplicates(struct sl_ckpt *c)
 static void compare_index(struct hf *h)
 {
     struct sl_ckpt *c = h->c;
-    struct sl_map listed = { 0 }, stored = { 0 }, damaged = { 0 };
+    struct sl_map listed = { 0 }, stored = { 0 }, twice = { 0 }, damaged = { 0 };
     size_t wrong = 0, unlisted = 0, absent = 0;
     const char *first_wrong = NULL, *first_unlisted = NULL, *first_absent = NULL;
 
@@ -244,8 +244,15 @@ static void compare_index(struct hf *h)
             sl_map_put(&damaged, c->files[i].name, strlen(c->files[i].name), i);
     for (size_t i = 0; i < c->tensor_count; i++) {
         const char *name = c->tensors[i].name;
-        uint64_t at;
+        if (sl_map_get(&stored, name, strlen(name), &(uint64_t){ 0 }))
+            sl_map_put(&twice, name, strlen(name), i);
         sl_map_put(&stored, name, strlen(name), i);
+    }
+    for (size_t i = 0; i < c->tensor_count; i++) {
+        const char *name = c->tensors[i].name;
+        uint64_t at;
+        if (sl_map_get(&twice, name, strlen(name), &at))        /* told as that */
+            continue;
         if (!sl_map_get(&listed, name, strlen(name), &at)) {
             first_unlisted = unlisted++ ? first_unlisted : name;
         } else if (strcmp(sl_value_str(h->weight_map->items[at]), c->files[c->tensors[i].file].name)) {
@@ -268,6 +275,7 @@ static void compare_index(struct hf *h)
         sl_problem_add(&c->problems, "index-mismatch", h->index_name, NULL, "%zu of its tensors are not in the file that it names, first %s",
                        absent, first_absent);
     sl_map_free(&listed);
+    sl_map_free(&twice);
     sl_map_free(&stored);
     sl_map_free(&damaged);
 }

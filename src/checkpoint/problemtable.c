@@ -398,6 +398,7 @@ const struct sl_explanation sl_explanations[] = {
     { "args-shape-differ", PLACE },
     { "misnumbered-rank", PLACE },
     { "stage-order", PLACE },
+    { "chunk-mixture", PLACE },
     { "keys-differ", SL_EXPLAINS_LAYERS | SL_EXPLAINS_RANK_SHAPES },
     { "shape-differs", SL_EXPLAINS_SHAPES },
     { "layer-gap", SL_EXPLAINS_LAYERS },

@@ -205,7 +205,8 @@ static void place_text(struct sl_buf *b, const struct sl_problem *p)
 {
     char byte[32];
     const char *comma = "";
-    if (p->tp < 0 && p->offset < 0 && !*p->param)
+    const bool param = *p->param && strcmp(p->param, p->where);
+    if (p->tp < 0 && p->offset < 0 && !param)
         return;
     sl_buf_str(b, "          place: ");
     if (p->tp >= 0) {
@@ -214,7 +215,7 @@ static void place_text(struct sl_buf *b, const struct sl_problem *p)
             sl_buf_printf(b, ", ep %d", (int)p->ep);
         comma = "; ";
     }
-    if (*p->param && strcmp(p->param, p->where)) {
+    if (param) {
         sl_buf_printf(b, "%s%s of the model", comma, p->param);
         comma = "; ";
     }

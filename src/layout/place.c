@@ -37,14 +37,19 @@ static int32_t find_file(const struct sl_ckpt *c, const char *where, const char 
     return -1;
 }
 
-static ptrdiff_t find_tensor(const struct sl_ckpt *c, const char *name, int32_t rank, int32_t file)
+/* only: is there no other of the name there? */
+static ptrdiff_t find_tensor(const struct sl_ckpt *c, const char *name, int32_t rank, int32_t file, bool *only)
 {
-    for (size_t i = 0; i < c->tensor_count; i++) {
+    ptrdiff_t at = -1;
+    *only = true;
+    for (size_t i = 0; i < c->tensor_count && *only; i++) {
         const struct sl_tensor *t = &c->tensors[i];
-        if ((rank < 0 || t->rank == rank) && (file < 0 || t->file == file) && (!strcmp(t->name, name) || !strcmp(t->path, name)))
-            return (ptrdiff_t)i;
+        if ((rank >= 0 && t->rank != rank) || (file >= 0 && t->file != file) || (strcmp(t->name, name) && strcmp(t->path, name)))
+            continue;
+        *only = at < 0;
+        at = at < 0 ? (ptrdiff_t)i : at;
     }
-    return -1;
+    return at;
 }
 
 /* "layers.7.attn.q, k, v": what of the model lies in a tensor. */
@@ -82,16 +87,26 @@ static const char *printable(const struct placing *w, const char *name)
     return kept ? kept : "";
 }
 
+static void place_rank(const struct placing *w, struct sl_problem *p, int32_t rank)
+{
+    p->tp = w->c->ranks[rank].tp;
+    p->pp = w->c->ranks[rank].pp;
+    p->ep = w->c->ranks[rank].ep;
+}
+
 static void place_tensor(const struct placing *w, struct sl_problem *p, const char *name, int32_t rank, int32_t file)
 {
-    const ptrdiff_t at = find_tensor(w->c, name, rank, file);
+    bool only;
+    const ptrdiff_t at = find_tensor(w->c, name, rank, file, &only);
     if (at < 0) {
         p->param = w->l && sl_map_get(&w->l->param_index, name, strlen(name), &(uint64_t){ 0 }) ? printable(w, name) : "";
         return;
     }
     const struct sl_tensor *t = &w->c->tensors[at];
-    const bool one = rank >= 0 || file >= 0 || !w->c->rank_count;        /* else each rank has one of the name */
+    const bool one = rank >= 0 || file >= 0 || !w->c->rank_count || only;        /* else several ranks have one of the name */
     p->tensor = printable(w, t->name);
+    if (one && t->rank >= 0)
+        place_rank(w, p, t->rank);
     p->param = one ? params_of(w, (size_t)at) : "";
     if (one && t->file >= 0)
         p->file = printable(w, w->c->files[t->file].name);
@@ -103,11 +118,8 @@ static void place(const struct placing *w, struct sl_problem *p)
 {
     const char *rest = p->where;
     const int32_t rank = find_rank(w->c, p->where, &rest), file = rank < 0 ? find_file(w->c, p->where, &rest) : w->c->ranks[rank].file;
-    if (rank >= 0) {
-        p->tp = w->c->ranks[rank].tp;
-        p->pp = w->c->ranks[rank].pp;
-        p->ep = w->c->ranks[rank].ep;
-    }
+    if (rank >= 0)
+        place_rank(w, p, rank);
     if (file >= 0)
         p->file = printable(w, w->c->files[file].name);
     if (rank < 0 && file < 0)

@@ -115,13 +115,15 @@ static void shape_arithmetic(const struct source *s, const struct match *m, cons
     if (m->t->ndim != m->ndim || a == m->ndim)
         return;
     const long long is = found[a], want = m->shape[a], all = m->stored->as_ndim ? want : m->stored->shape[a];
+    const bool exchanged = m->ndim == 2 && found[0] == m->shape[1] && found[1] == m->shape[0];
     const char *unit = a == 0 ? "rows" : a == 1 ? "columns" : "elements";
     if ((int32_t)a == m->rule->cut_axis && m->parts > 1 && all != want)
         snprintf(out, room, ": %lld %s found, %lld expected = %lld / %s %d%s", is, unit, want, all, m->rule->cut_over,
                  m->parts, is == all ? ": a full tensor saved as a shard?" : "");
     else
         snprintf(out, room, ": %lld %s found, %lld expected%s", is, unit, want,
-                 b->parallel.tp > 1 && is * b->parallel.tp == want ? ": a shard where every rank should hold the whole?" : "");
+                 exchanged ? ": rows and columns exchanged?"
+                 : b->parallel.tp > 1 && is * b->parallel.tp == want ? ": a shard where every rank should hold the whole?" : "");
 }
 
 static int fail_shape(struct source *s, const struct match *m)

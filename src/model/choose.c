@@ -367,7 +367,10 @@ static int config_contradicts(struct sl_detector *d)
                                         need ? need : "something else", others ? others : "");
     if (!others || !d->m->unsupported)
         return sl_fail_memory(d->err, 0);
-    sl_problem_add(&d->m->problems, "config-contradiction", "config.json", NULL, "%s", d->m->unsupported);
+    const struct sl_problem_text more = { .expected = "tensors of the family that config.json names",
+        .cause = "config.json of another model, or tensors that a tool renamed or left out",
+        .damage = "the family is not known: no conversion to another layout and no comparison through layouts; listing, statistics and checks work" };
+    sl_problem_add(&d->m->problems, "config-contradiction", "config.json", &more, "%s", d->m->unsupported);
     return SL_OK;
 }
 
@@ -387,7 +390,8 @@ static int no_family(struct sl_detector *d)
     const int code = d->row ? SL_OK : config_contradicts(d);
     if (code)
         return code;
-    if (!m->unsupported)
+    const bool contradicted = m->unsupported;
+    if (!contradicted)
         m->unsupported = d->row ? sl_arena_printf(&m->arena, "%s is of the family %s, which is not described in this version",
                                               d->row->name, d->row->family)
         : type && !any_family_named(d, d->c->hf_config)
@@ -397,6 +401,8 @@ static int no_family(struct sl_detector *d)
             : sl_arena_printf(&m->arena, "it looks like %s, which is not described in this version", says);
     if (!m->unsupported || sl_evidence_add(m, "tensor names", "looks like %s", says))
         return sl_fail_memory(d->err, 0);
+    if (contradicted)            /* that says it */
+        return SL_OK;
     const bool recognised = d->row || i < facts->look_count;
     const struct sl_problem_text more = {
         .expected = "a model whose rows of weights are described in a family file",

@@ -557,7 +557,7 @@ static bool compare_samples(const struct sl_detector *d, const struct sl_tensor 
 }
 
 /* Is the output layer a copy of the embedding? Asked where both are there and could be one weight. */
-static bool head_is_copy(const struct sl_detector *d, bool *equal)
+static bool head_is_copy(const struct sl_detector *d, bool *equal, const struct sl_tensor **head)
 {
     static const char *const embeddings[] = {[SL_DIALECT_HF] = "model.embed_tokens.weight",
         [SL_DIALECT_MEGATRON] = "embedding.word_embeddings.weight",
@@ -567,6 +567,7 @@ static bool head_is_copy(const struct sl_detector *d, bool *equal)
     for (int32_t tp = 0; tp < d->c->parallel.tp; tp++) {
         const struct sl_tensor *a = find_tensor(d, embeddings[d->seen.dialect], tp);
         const struct sl_tensor *b = find_tensor(d, heads[d->seen.dialect], tp);
+        *head = b;
         if (a && b)
             return compare_samples(d, a, b, equal);
     }
@@ -579,25 +580,40 @@ static int keep_tie(struct sl_detector *d, bool tied, enum sl_said_by by)
     return code ? code : sl_say(d, "tie_embeddings", by, sl_value_new_bool(&d->m->arena, tied));
 }
 
+static void tell_tie(struct sl_detector *d, const struct sl_tensor *head, enum sl_said_by by)
+{
+    const char *from = sl_said_from(d, by), *rank = head->rank >= 0 ? d->c->ranks[head->rank].path : "";
+    char where[512];
+    snprintf(where, sizeof where, "%.200s%s%.300s", rank, *rank ? " " : "", head->name);
+    const bool hf = d->seen.dialect == SL_DIALECT_HF;
+    const struct sl_problem_text more = {
+        .expected = sl_arena_printf(&d->m->arena, "the bytes of the embedding: %s %s that the head is tied to it", from, sl_says(from)),
+        .cause = hf ? "config.json is of a model that is tied and this one is not, or a tool changed one of the two"
+                    : "args are of a model that is tied and this one is not, or the first and the last stage are of different saves",
+        .damage = "it is kept as a weight of its own; a program that believes the statement drops it",
+        .next = hf ? "If the model is not tied, correct tie_word_embeddings in config.json; else copy both weights from one source again."
+                   : "If the model is not tied, say --set untie_embeddings_and_output_weights=true; else take all files of one save." };
+    sl_problem_add(&d->m->problems, "tie-differs", where, &more, "%s %s the head is tied, but it differs from the embedding", from, sl_says(from));
+}
+
 /* Both are there: the bytes decide, unless the user does. */
 static int solve_tie_of_both(struct sl_detector *d)
 {
     enum sl_said_by by = SL_BY_DATABASE;
     bool said = false, equal = false;
+    const struct sl_tensor *head = NULL;
     const bool known = sl_value_bool(sl_known(d, "tie_embeddings", &by), &said);
     const bool may_copy = d->seen.dialect == SL_DIALECT_HF || d->seen.pp > 1;
     if (known && by == SL_BY_SET)
         return keep_tie(d, said, SL_BY_SET);
     if (!may_copy && !(known && said && by == SL_BY_ARGS))
         return keep_tie(d, false, SL_BY_TENSORS);
-    if (!head_is_copy(d, &equal))
+    if (!head_is_copy(d, &equal, &head))
         return keep_tie(d, known && said, known ? by : SL_BY_TENSORS);
     if (sl_evidence_add(d->m, "samples of their bytes", "output layer %s the embedding", equal ? "equals" : "differs from"))
         return sl_fail_memory(d->err, 0);
     if (known && said && !equal)
-        sl_problem_add(&d->m->problems, "tie-differs", d->seen.dialect == SL_DIALECT_HF ? "lm_head.weight" : "output_layer.weight", NULL,
-                       "%s %s the head is tied, but it differs from the embedding; it is kept as a weight of its own",
-                       sl_said_from(d, by), sl_says(sl_said_from(d, by)));
+        tell_tie(d, head, by);
     if (known && !said && equal)                /* two weights that happen to be equal lose nothing apart */
         return keep_tie(d, false, by);
     return keep_tie(d, equal, SL_BY_TENSORS);

@@ -221,8 +221,12 @@ void judge_unchanged(struct judge *j)
     struct sl_error err = { 0 };
     if (!sl_ckpt_unchanged(j->c, &err))
         return;
+    const char *where = err.where;
+    for (size_t i = 0; i < j->c->file_count; i++)
+        if (!strcmp(j->c->files[i].path, err.where))
+            where = j->c->files[i].name;
     const struct finding f = {
-        .code = "source-changed", .where = err.where,
+        .code = "source-changed", .where = where,
         .more = { .expected = "files that nobody writes to while they are read",
                   .cause = "a save, copy or download is still going on",
                   .damage = "what is told here may be of the file before or after the change",
