@@ -72,8 +72,11 @@ SHLIB      = $(OUT)/libshardlens.so.$(VERSION)
 
 all: $(BIN) $(LIB) $(SHLIB)
 
+# relocations in their packed form, where the linker and the C library know it: a twelfth of the program
+PACKED_RELOCS = -Wl,-z,pack-relative-relocs
+PACKED := $(if $(shell echo 'int main(void) { return 0; }' | $(CC) $(PACKED_RELOCS) -x c -o /dev/null - 2>&1),,$(PACKED_RELOCS))
 $(BIN): $(PROG_OBJS) $(LIB)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(PROG_OBJS) $(LIB) $(LDLIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(PACKED) -o $@ $(PROG_OBJS) $(LIB) $(LDLIBS)
 
 # the same program with another main(); only it knows MPI, and nothing else needs it
 MPI         = $(OUT)/mpi/shardlens

@@ -21,12 +21,13 @@ import fcntl
 HERE = os.path.dirname(os.path.abspath(__file__))
 LENS, HOLLOW, FOLDER = (os.path.abspath(a) for a in sys.argv[1:4])
 RUNS = int(os.environ.get("RUNS", "3"))
+LLAMA_STAGES = "7" + ",8" * 14 + ",7"          # 126 layers in 16 stages, as Llama 3.1 was trained: first and last have one less
 DEEPSEEK_STAGES = "3,4,4,4,4,4,4,4,4,4,4,4,4,4,4,2"
 CASES = [  # model, title, arguments of hollow
     ("1b", "Llama 1B TP1", ["megatron", "1", "1"]),
     ("8b", "Llama 8B TP4 PP2", ["megatron", "4", "2"]),
     ("70b", "Llama 70B TP8 PP4", ["megatron", "8", "4"]),
-    ("405b", "Llama 405B TP8 PP14", ["megatron", "8", "14"]),
+    ("405b", "Llama 405B TP8 PP16", ["megatron", "8", LLAMA_STAGES]),
     ("671b", "DeepSeek-V3 671B TP8 PP16 EP8", ["megatron", "8", DEEPSEEK_STAGES, "8", "1"]),
     ("671b", "DeepSeek-V3 671B torch_dist, 512 files", ["torch_dist", "1", "1", "1", "1", "512"]),
 ]
