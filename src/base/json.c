@@ -322,8 +322,26 @@ static int set_text(struct converter *c, struct sl_value *v, const char *s)
     return v->s ? SL_OK : out_of_memory(c);
 }
 
+#define FEW_NAMES 16      /* each with each is quicker than a table */
+
+static int fail_twice(const struct converter *c, const char *name)
+{
+    return sl_fail(c->err, SL_INPUT, c->where, "the name \"%s\" is there twice", name);
+}
+
+static int refuse_duplicates_of_few(const struct converter *c, const struct sl_value *dict)
+{
+    for (size_t i = 1; i < dict->len; i++)
+        for (size_t j = 0; j < i; j++)
+            if (dict->keys[i]->len == dict->keys[j]->len && !memcmp(dict->keys[i]->s, dict->keys[j]->s, dict->keys[i]->len))
+                return fail_twice(c, dict->keys[i]->s);
+    return SL_OK;
+}
+
 static int refuse_duplicates(const struct converter *c, const struct sl_value *dict)
 {
+    if (dict->len <= FEW_NAMES)
+        return refuse_duplicates_of_few(c, dict);
     struct sl_map seen = { 0 };
     int code = SL_OK;
     for (size_t i = 0; i < dict->len && !code; i++) {
@@ -332,8 +350,7 @@ static int refuse_duplicates(const struct converter *c, const struct sl_value *d
         if (!sl_map_add(&seen, dict->keys[i]->s, dict->keys[i]->len, &at, &added))
             code = out_of_memory(c);
         else if (!added)
-            code = sl_fail(c->err, SL_INPUT, c->where, "the name \"%s\" is there twice",
-                           dict->keys[i]->s);
+            code = fail_twice(c, dict->keys[i]->s);
     }
     sl_map_free(&seen);
     return code;
