@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 
 #define ALIGN       UINT64_C(16)
-#define BLOCK_FIRST (UINT64_C(16) << 10)
+#define BLOCK_FIRST (UINT64_C(1) << 10)       /* there may be an arena for each of many small files */
 #define BLOCK_LAST  (UINT64_C(16) << 20)
 #define BLOCK_ALONE (UINT64_C(1) << 20)      /* not put into the rest of a block */
 #define LARGE_PAGE  (UINT64_C(2) << 20)

@@ -20,6 +20,7 @@
 #define SL_LIMIT_INDEX_BYTES    (UINT64_C(256) << 20) /* *.index.json                  */
 #define SL_LIMIT_TRACKER_BYTES  UINT64_C(4096)
 #define SL_LIMIT_FOLDER_ENTRIES ((size_t)1000000)
+#define SL_LIMIT_FILES          ((size_t)100000)      /* of one checkpoint; chunks of zarr arrays: as entries of a folder */
 #define SL_LIMIT_OPEN_FILES     256                   /* source files kept open        */
 
 #endif

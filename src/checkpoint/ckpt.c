@@ -68,6 +68,8 @@ void sl_ckpt_close(struct sl_ckpt *c)
     for (size_t i = 0; i < c->file_count; i++) {
         if (c->opened[i].identified)
             sl_file_close(&c->opened[i].file);
+        free(c->opened[i].why_where);
+        free(c->opened[i].why);
         sl_arena_free(&c->opened[i].arena);
     }
     pthread_mutex_destroy(&c->lock);

@@ -57,6 +57,7 @@ struct sl_ckpt {
     struct sl_problems problems;         /* what was seen wrong while reading headers */
     pthread_mutex_t lock;                /* guards the descriptors in `opened` */
     unsigned open_limit, open_count;     /* files kept open, and how many are */
+    uint32_t *open_files;                /* their indices, in no order */
     uint64_t uses;                       /* counts reads: the oldest is closed first */
 };
 

@@ -43,7 +43,9 @@ struct sl_ckpt_file {
     uint64_t last_use;
 
     int code;                        /* how opening went */
-    struct sl_error err;
+    struct sl_error *err;            /* of whoever opens it, meanwhile */
+    enum sl_fault fault;
+    char *why_where, *why;           /* what it said; NULL when all went well, and when there was no memory for it */
     bool identified;                 /* `file` was filled in once */
     bool is_torch;
     struct sl_torch_file torch;
@@ -92,6 +94,8 @@ const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char **what);
 /* Opens one file and lists its tensors. Any thread; touches only *f. megatron: is
  * it known to be a rank file (else its content decides). */
 void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron);
+/* Keeps how opening f went: there may be a million files, and an error is large. */
+void ckpt_part_keep(struct sl_ckpt_file *f, const struct sl_error *err);
 /* The same for all files of c, in parallel. */
 int ckpt_parts_open(struct sl_ckpt *c, bool megatron, struct sl_error *err);
 /* Problems that one file alone can have: damage, harmful pickles, no checksums. */
@@ -100,6 +104,8 @@ void ckpt_parts_tell(struct sl_ckpt *c);
 int ckpt_parts_merge(struct sl_ckpt *c, struct sl_error *err);
 /* Makes file entries (path, name) and their parts. */
 int ckpt_files_new(struct sl_ckpt *c, size_t count, struct sl_error *err);
+/* SL_INPUT when these are more files than one checkpoint is made of. */
+int ckpt_files_few(size_t count, const char *where, struct sl_error *err);
 
 /* ---- megatron.c, hf.c, compare.c, layers.c ---- */
 

@@ -24,9 +24,11 @@ static int open_one(void *arg, unsigned worker, uint64_t i)
     (void)worker;
     struct sl_ckpt *c = arg;
     struct sl_ckpt_file *f = &c->opened[i];
+    struct sl_error why = { 0 };
     f->iteration = -1;
     f->version = -1;
-    f->code = sl_file_open(c->files[i].path, &f->file, &f->err);
+    f->code = sl_file_open(c->files[i].path, &f->file, &why);
+    ckpt_part_keep(f, &why);
     f->identified = !f->code;
     if (f->code)
         f->file.fd = -1;
@@ -69,7 +71,7 @@ static int read_metadata(struct dist *d, struct sl_error *err)
         return code;
     code = sl_dcp_open(&file, &c->arena, &d->dcp, err);
     sl_file_close(&file);
-    return code;
+    return code ? code : ckpt_files_few(d->dcp.file_count, path, err);
 }
 
 /* ---- what it is --------------------------------------------------------------------------- */

@@ -91,7 +91,7 @@ static void tell_file(struct teller *w, size_t i)
     if (!c->opened[i].identified) {
         const bool is_there = sl_path_exists(c->files[i].path);
         sl_problem_add(&c->problems, is_there ? "damaged-shard" : "missing-file", c->files[i].name, &more, "%s: %s, chunk %s, should be in it",
-                       is_there ? c->opened[i].err.message : "the file is missing", t->key, box);
+                       is_there ? c->opened[i].why : "the file is missing", t->key, box);
         return;
     }
     sl_problem_add(&c->problems, "truncated-shard", c->files[i].name, &more,

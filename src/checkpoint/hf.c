@@ -190,22 +190,27 @@ static void load_index(struct hf *h)
         sl_problem_add(&h->c->problems, "config-damaged", h->index_name, NULL, "it has no weight_map; the files themselves were read");
 }
 
-static void tell_extra(struct hf *h)
+static int tell_extra(struct hf *h, struct sl_error *err)
 {
     struct sl_buf names = { 0 };
+    struct sl_map used = { 0 };
     size_t count = 0;
-    for (size_t i = 0; i < h->found->name_count; i++) {
+    int code = SL_OK;
+    for (size_t k = 0; k < h->file_count && !code; k++)
+        if (!sl_map_put(&used, h->files[k], strlen(h->files[k]), k))
+            code = sl_fail_memory(err, h->file_count * sizeof *used.slots);
+    for (size_t i = 0; i < h->found->name_count && !code; i++) {
         const char *name = h->found->names[i];
-        bool used = !sl_text_glob(h->set->any, name);
-        for (size_t k = 0; k < h->file_count && !used; k++)
-            used = !strcmp(name, h->files[k]);
-        if (!used && count++ < TOLD_AT_MOST)
+        uint64_t at;
+        if (sl_text_glob(h->set->any, name) && !sl_map_get(&used, name, strlen(name), &at) && count++ < TOLD_AT_MOST)
             sl_buf_printf(&names, "%s%s", count > 1 ? ", " : "", name);
     }
     if (count)
         sl_problem_add(&h->c->problems, "extra-file", "", NULL, "%zu %s not part of the model: %s%s", count,
                        count == 1 ? "file is" : "files are", names.data, count > TOLD_AT_MOST ? ", .." : "");
+    sl_map_free(&used);
     sl_buf_free(&names);
+    return code;
 }
 
 /* ---- tensors against the index ---------------------------------------------------------- */
@@ -311,8 +316,11 @@ int ckpt_open_hf(struct sl_ckpt *c, const struct found *found, struct sl_error *
     if (!h.file_count)
         return sl_fail(err, SL_INPUT, found->folder, "none of the files that %s names is there",
                        h.index_name ? h.index_name : "the folder");
-    tell_extra(&h);
-    code = ckpt_files_new(c, h.file_count, err);
+    code = ckpt_files_few(h.file_count, found->folder, err);
+    if (!code)
+        code = tell_extra(&h, err);
+    if (!code)
+        code = ckpt_files_new(c, h.file_count, err);
     for (size_t i = 0; !code && i < h.file_count; i++) {
         c->files[i].name = h.files[i];
         c->files[i].path = ckpt_join(&c->arena, found->folder, h.files[i]);

@@ -135,7 +135,9 @@ static int open_files(struct grid *g, const struct found *found, struct sl_error
         count += g->entries[i].file != NULL;
     if (!count)
         return sl_fail(err, SL_INPUT, found->folder, "%zu rank folders, none with a model_optim_rng.pt in it", g->count);
-    int code = ckpt_files_new(c, count, err);
+    int code = ckpt_files_few(count, found->folder, err);
+    if (!code)
+        code = ckpt_files_new(c, count, err);
     if (code)
         return code;
     int32_t index = 0;

@@ -143,7 +143,7 @@ struct lister {
 
 static int out_of_memory(struct lister *l)
 {
-    return sl_fail_memory(&l->f->err, l->path.len + sizeof(struct sl_tensor));
+    return sl_fail_memory(l->f->err, l->path.len + sizeof(struct sl_tensor));
 }
 
 /* The place of a torch tensor's bytes; flags for what can't be read. */
@@ -178,7 +178,7 @@ static int add_torch_tensor(struct lister *l, int64_t index)
     if (index < 0 || (uint64_t)index >= f->torch.tensor_count)
         return SL_OK;
     if (f->tensor_count >= (uint64_t)f->torch.tensor_count * MAX_REPEATS + REPEATS_ROOM)
-        return sl_fail(&f->err, SL_INPUT, f->file.path, "its object refers to %u tensors from more than %zu places",
+        return sl_fail(f->err, SL_INPUT, f->file.path, "its object refers to %u tensors from more than %zu places",
                        f->torch.tensor_count, f->tensor_count);
     const struct sl_torch_tensor *from = &f->torch.tensors[index];
     struct sl_tensor *t = new_tensor(f);
@@ -201,7 +201,7 @@ static int add_torch_tensor(struct lister *l, int64_t index)
         t->flags |= SL_TENSOR_EXTRA;
     if (!sl_shape_count(t->shape, t->ndim, &t->count) || !sl_mul_u64(t->count, sl_dtype_size(t->dtype), &t->bytes) ||
         t->ndim > SL_LIMIT_DIMS || place_tensor(f, from, t))
-        return sl_fail(&f->err, SL_INPUT, f->file.path, "%s: its shape is too large", path);
+        return sl_fail(f->err, SL_INPUT, f->file.path, "%s: its shape is too large", path);
     if (!is_row_major(t->shape, t->stride, t->ndim))
         t->flags |= SL_TENSOR_STRIDED;
     f->tensor_count++;
@@ -272,7 +272,7 @@ static bool may_hold_tensors(const struct lister *l, const struct sl_value *v)
 static int push(struct lister *l, const struct sl_value *v)
 {
     if (l->depth >= SL_LIMIT_PICKLE_DEPTH)
-        return sl_fail(&l->f->err, SL_INPUT, l->f->file.path, "its object is nested more than %d deep", SL_LIMIT_PICKLE_DEPTH);
+        return sl_fail(l->f->err, SL_INPUT, l->f->file.path, "its object is nested more than %d deep", SL_LIMIT_PICKLE_DEPTH);
     if (l->depth == l->room) {
         const size_t room = l->room ? 2 * l->room : 32;
         struct frame *frames = realloc(l->frames, room * sizeof *frames);
@@ -290,7 +290,7 @@ static int visit(struct lister *l, const struct sl_value *v)
     if (!may_hold_tensors(l, v))
         return SL_OK;
     if (++l->steps > MAX_STEPS)
-        return sl_fail(&l->f->err, SL_INPUT, l->f->file.path, "its object has more than %llu parts, counted by reference",
+        return sl_fail(l->f->err, SL_INPUT, l->f->file.path, "its object has more than %llu parts, counted by reference",
                        (unsigned long long)MAX_STEPS);
     if (v->kind == SL_VALUE_TENSOR)
         return add_torch_tensor(l, v->i);
@@ -432,8 +432,8 @@ static int no_checkpoint(struct sl_ckpt_file *f, const struct sl_value *object)
         for (size_t i = 0; i < object->len && i < 6; i++)
             sl_buf_printf(&keys, "%s%s", i ? ", " : "", key_text(object, i));
     const int code = keys.len
-        ? sl_fail(&f->err, SL_INPUT, f->file.path, "it holds no tensors, only %s: not a checkpoint", keys.data)
-        : sl_fail(&f->err, SL_INPUT, f->file.path, "it is a pickle without tensors: not a checkpoint");
+        ? sl_fail(f->err, SL_INPUT, f->file.path, "it holds no tensors, only %s: not a checkpoint", keys.data)
+        : sl_fail(f->err, SL_INPUT, f->file.path, "it is a pickle without tensors: not a checkpoint");
     sl_buf_free(&keys);
     return code;
 }
@@ -441,7 +441,7 @@ static int no_checkpoint(struct sl_ckpt_file *f, const struct sl_value *object)
 static int open_torch(struct sl_ckpt_file *f, bool megatron)
 {
     f->is_torch = true;
-    int code = sl_torch_open(&f->file, 0, f->file.size, &f->arena, &f->torch, &f->err);
+    int code = sl_torch_open(&f->file, 0, f->file.size, &f->arena, &f->torch, f->err);
     if (code)
         return code;
     const struct sl_value *object = f->torch.object;
@@ -460,7 +460,7 @@ static int open_torch(struct sl_ckpt_file *f, bool megatron)
     if (!code && !f->tensor_count && !f->megatron)
         return no_checkpoint(f, object);
     if (!code && megatron && !f->megatron)
-        return sl_fail(&f->err, SL_INPUT, f->file.path,
+        return sl_fail(f->err, SL_INPUT, f->file.path,
                        "it holds tensors but no `model`: expected what Megatron-LM saves for one rank");
     return code;
 }
@@ -469,12 +469,12 @@ static int open_torch(struct sl_ckpt_file *f, bool megatron)
 
 static int open_safetensors(struct sl_ckpt_file *f)
 {
-    int code = sl_st_open(&f->file, &f->arena, &f->st, &f->err);
+    int code = sl_st_open(&f->file, &f->arena, &f->st, f->err);
     if (code)
         return code;
     f->tensors = SL_ARENA_NEW(&f->arena, struct sl_tensor, f->st.count);
     if (!f->tensors)
-        return sl_fail_memory(&f->err, f->st.count * sizeof(struct sl_tensor));
+        return sl_fail_memory(f->err, f->st.count * sizeof(struct sl_tensor));
     for (uint32_t i = 0; i < f->st.count; i++) {
         const struct sl_st_tensor *from = &f->st.tensors[i];
         struct sl_tensor *t = &f->tensors[i];
@@ -483,10 +483,10 @@ static int open_safetensors(struct sl_ckpt_file *f)
                                  .bytes = from->bytes, .offset = from->offset, .storage_begin = from->offset,
                                  .storage_bytes = from->bytes, .storage = (int32_t)i };
         if (from->ndim > SL_LIMIT_DIMS || !sl_shape_count(from->shape, from->ndim, &t->count))
-            return sl_fail(&f->err, SL_INPUT, f->file.path, "%s: its shape is too large", from->name);
+            return sl_fail(f->err, SL_INPUT, f->file.path, "%s: its shape is too large", from->name);
         t->stride = row_major(&f->arena, from->shape, from->ndim);
         if (!t->stride)
-            return sl_fail_memory(&f->err, from->ndim * sizeof(int64_t));
+            return sl_fail_memory(f->err, from->ndim * sizeof(int64_t));
     }
     f->tensor_count = f->tensor_room = f->st.count;
     return SL_OK;
@@ -502,12 +502,12 @@ static int open_by_content(struct sl_ckpt_file *f, bool megatron)
     unsigned char head[HEAD_BYTES];
     const size_t len = (size_t)sl_min_u64(f->file.size, sizeof head);
     if (!len)
-        return sl_fail(&f->err, SL_INPUT, f->file.path, "the file is empty");
-    int code = sl_file_read(&f->file, 0, head, len, &f->err);
+        return sl_fail(f->err, SL_INPUT, f->file.path, "the file is empty");
+    int code = sl_file_read(&f->file, 0, head, len, f->err);
     if (code)
         return code;
     if (len < HEAD_LEAST)
-        return sl_fail(&f->err, SL_INPUT, f->file.path, "it is only %zu bytes long: neither a torch nor a safetensors file", len);
+        return sl_fail(f->err, SL_INPUT, f->file.path, "it is only %zu bytes long: neither a torch nor a safetensors file", len);
     if (sl_torch_is(head, len))
         return open_torch(f, megatron);
     const char *what = sl_sniff(head, len);
@@ -517,7 +517,7 @@ static int open_by_content(struct sl_ckpt_file *f, bool megatron)
     const bool may_be_pickle = !what || !strcmp(what, "plain text");
     code = may_be_pickle ? open_torch(f, megatron) : SL_INPUT;
     if (code == SL_INPUT && what)
-        return sl_fail(&f->err, SL_INPUT, f->file.path, "it is %s; expected a torch or safetensors file", what);
+        return sl_fail(f->err, SL_INPUT, f->file.path, "it is %s; expected a torch or safetensors file", what);
     return code;
 }
 
@@ -529,9 +529,9 @@ static void tell_calls_in_error(struct sl_ckpt_file *f)
         if (f->torch.globals[g].risk == 2)
             sl_buf_printf(&names, "%s%s", names.len ? ", " : "", f->torch.globals[g].name);
     if (names.len && !names.failed) {
-        struct sl_error was = f->err;
-        sl_fail(&f->err, (int)was.code, was.where, "%.700s (its pickle asks for %s; nothing was run)", was.message, names.data);
-        sl_fail_fault(&f->err, was.fault);
+        const struct sl_error was = *f->err;
+        sl_fail(f->err, (int)was.code, was.where, "%.700s (its pickle asks for %s; nothing was run)", was.message, names.data);
+        sl_fail_fault(f->err, was.fault);
     }
     sl_buf_free(&names);
 }
@@ -540,21 +540,27 @@ const char *ckpt_damage_code(const struct sl_ckpt_file *f, const char **what)
 {
     static const char *const codes[] = { [SL_FAULT_OTHER] = "damaged-shard", [SL_FAULT_CUT] = "truncated-shard",
                                          [SL_FAULT_BROKEN] = "damaged-shard", [SL_FAULT_DENIED] = "unreadable-shard" };
-    const enum sl_fault fault = f->err.fault;
-    const char *word = fault == SL_FAULT_CUT || fault == SL_FAULT_BROKEN ? strstr(f->err.message, ": ") : NULL;
-    *what = word ? word + 2 : f->err.message;             /* the code says so */
+    const char *why = f->why ? f->why : "";
+    const enum sl_fault fault = f->fault;
+    const char *word = fault == SL_FAULT_CUT || fault == SL_FAULT_BROKEN ? strstr(why, ": ") : NULL;
+    *what = word ? word + 2 : why;             /* the code says so */
     return f->identified && !f->file.size ? "truncated-shard" : codes[fault];
 }
 
-void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)
+void ckpt_part_keep(struct sl_ckpt_file *f, const struct sl_error *err)
 {
-    f->iteration = -1;
-    f->version = -1;
-    f->code = sl_file_open(path, &f->file, &f->err);
-    if (f->code) {
-        f->file.fd = -1;
+    f->err = NULL;
+    if (!f->code)
         return;
-    }
+    f->fault = err->fault;
+    f->why_where = strdup(err->where);
+    f->why = strdup(err->message);
+    if (!f->why_where || !f->why)
+        f->code = SL_MEMORY;
+}
+
+static void open_identified(struct sl_ckpt_file *f, bool megatron)
+{
     f->identified = true;
     f->code = open_by_content(f, megatron);
     if (f->code) {
@@ -564,13 +570,34 @@ void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)
     }
 }
 
+void ckpt_part_open(struct sl_ckpt_file *f, const char *path, bool megatron)
+{
+    struct sl_error err = { 0 };
+    f->iteration = -1;
+    f->version = -1;
+    f->err = &err;
+    f->code = sl_file_open(path, &f->file, &err);
+    if (f->code)
+        f->file.fd = -1;
+    else
+        open_identified(f, megatron);
+    ckpt_part_keep(f, &err);
+}
+
 /* ---- all files ------------------------------------------------------------------ */
+
+int ckpt_files_few(size_t count, const char *where, struct sl_error *err)
+{
+    return count <= SL_LIMIT_FILES ? SL_OK : sl_fail(err, SL_INPUT, where, "%zu files would be one checkpoint; more than %zu are not read",
+                                                     count, SL_LIMIT_FILES);
+}
 
 int ckpt_files_new(struct sl_ckpt *c, size_t count, struct sl_error *err)
 {
     c->files = SL_ARENA_NEW(&c->arena, struct sl_file_info, count);
     c->opened = SL_ARENA_NEW(&c->arena, struct sl_ckpt_file, count);
-    if (!c->files || !c->opened)
+    c->open_files = SL_ARENA_NEW(&c->arena, uint32_t, count);
+    if (!c->files || !c->opened || !c->open_files)
         return sl_fail_memory(err, count * sizeof(struct sl_ckpt_file));
     for (size_t i = 0; i < count; i++)
         c->opened[i].file.fd = -1;
@@ -591,7 +618,7 @@ static int open_one(void *arg, unsigned worker, uint64_t i)
         return 0;
     pthread_mutex_lock(&c->lock);
     if (c->open_count < c->open_limit)
-        c->open_count++;
+        c->open_files[c->open_count++] = (uint32_t)i;
     else
         sl_file_close(&f->file);
     pthread_mutex_unlock(&c->lock);
@@ -608,18 +635,13 @@ int ckpt_parts_open(struct sl_ckpt *c, bool megatron, struct sl_error *err)
         const struct sl_ckpt_file *f = &c->opened[i];
         c->files[i].size = f->identified ? f->file.size : 0;
         c->files[i].mtime_ns = f->identified ? f->file.mtime_ns : 0;
-        if (f->code == SL_MEMORY) {
-            if (err)
-                *err = f->err;
-            return SL_MEMORY;
-        }
+        if (f->code == SL_MEMORY)
+            return sl_fail(err, SL_MEMORY, f->why_where ? f->why_where : "", "%s", f->why ? f->why : "out of memory");
         readable += !f->code;
     }
     if (readable || !c->file_count)
         return SL_OK;
-    if (err)
-        *err = c->opened[0].err;
-    return c->opened[0].code;
+    return sl_fail(err, c->opened[0].code, c->opened[0].why_where, "%s", c->opened[0].why);
 }
 
 /* "language_model." stands before mcore names in multimodal models; in files of the

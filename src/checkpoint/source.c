@@ -13,15 +13,15 @@
 /* Closes the file that was used longest ago and is not being read. */
 static void close_oldest(struct sl_ckpt *c)
 {
-    struct sl_ckpt_file *oldest = NULL;
-    for (size_t i = 0; i < c->file_count; i++) {
-        struct sl_ckpt_file *f = &c->opened[i];
-        if (f->identified && f->file.fd >= 0 && !f->users && (!oldest || f->last_use < oldest->last_use))
-            oldest = f;
+    unsigned oldest = c->open_count;
+    for (unsigned i = 0; i < c->open_count; i++) {
+        const struct sl_ckpt_file *f = &c->opened[c->open_files[i]];
+        if (!f->users && (oldest == c->open_count || f->last_use < c->opened[c->open_files[oldest]].last_use))
+            oldest = i;
     }
-    if (oldest) {
-        sl_file_close(&oldest->file);
-        c->open_count--;
+    if (oldest < c->open_count) {
+        sl_file_close(&c->opened[c->open_files[oldest]].file);
+        c->open_files[oldest] = c->open_files[--c->open_count];
     }
 }
 
@@ -48,7 +48,7 @@ static int open_again(struct sl_ckpt *c, struct sl_ckpt_file *f, struct sl_error
             close_oldest(c);
         f->file.fd = fresh.fd;
         fresh.fd = -1;
-        c->open_count++;
+        c->open_files[c->open_count++] = (uint32_t)(f - c->opened);
     }
     pthread_mutex_unlock(&c->lock);
     sl_file_close(&fresh);

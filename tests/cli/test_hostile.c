@@ -508,6 +508,37 @@ static void small_files_of_gigabytes_are_not_read(void **state)
     expect("zeros.pt", 3, "all zero bytes");
 }
 
+/* Links of one small file: each is a shard with a tensor of the same name. A folder of them costs what its files cost. */
+static void folders_of_many_files_are_read_in_time(void **state)
+{
+    static const char *const asked[] = { "inspect %s", "ls %s", "check %s --deep", "--script $T/keys %s" };
+    enum { MANY = 20000 };
+    char first[PATH_MAX], path[PATH_MAX];
+    (void)state;
+    write_text(below("keys"), WALK);
+    mkdir(below("many"), 0700);
+    snprintf(first, sizeof first, "%s", below("many/model-00001-of-20000.safetensors"));
+    write_small(first);
+    for (int i = 2; i <= MANY; i++) {
+        snprintf(path, sizeof path, "%s/many/model-%05d-of-%d.safetensors", program_tmp, i, MANY);
+        if (link(first, path))
+            skip();
+    }
+    snprintf(path, sizeof path, "%s/many", program_tmp);
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+        must_hold(asked[i], path);
+    remove_tree(path);
+    mkdir(path, 0700);
+    for (int i = 0; i < MANY; i++) {                     /* and nothing that it knows */
+        snprintf(first, sizeof first, "%s/many/%d", program_tmp, i);
+        if (symlink("nowhere", first))
+            skip();
+    }
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++)
+        must_hold(asked[i], path);
+    remove_tree(path);
+}
+
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
 /* Address space from the least that starts the program, upward: done, refused for memory, or refused for
@@ -572,6 +603,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(links_in_a_circle_end, clean),
         cmocka_unit_test_setup(links_that_the_folder_holds_are_followed, clean),
         cmocka_unit_test_setup(small_files_of_gigabytes_are_not_read, clean),
+        cmocka_unit_test_setup(folders_of_many_files_are_read_in_time, clean),
         cmocka_unit_test_setup(hostile_files_in_little_memory_are_answered, clean),
     };
     (void)argc;
