@@ -641,7 +641,9 @@ int ckpt_parts_open(struct sl_ckpt *c, bool megatron, struct sl_error *err)
     }
     if (readable || !c->file_count)
         return SL_OK;
-    return sl_fail(err, c->opened[0].code, c->opened[0].why_where, "%s", c->opened[0].why);
+    sl_fail(err, c->opened[0].code, c->opened[0].why_where, "%s", c->opened[0].why);
+    sl_fail_fault(err, c->opened[0].fault);
+    return c->opened[0].code;
 }
 
 /* "language_model." stands before mcore names in multimodal models; in files of the
