@@ -195,10 +195,25 @@ bool sl_text_is_printable(const char *s, size_t len)
     return true;
 }
 
+/* Bytes from s on that are below 0x80, eight at a time. */
+static size_t ascii_ahead(const char *s, size_t len)
+{
+    size_t n = 0;
+    for (uint64_t eight; len - n >= sizeof eight; n += sizeof eight) {
+        memcpy(&eight, s + n, sizeof eight);
+        if (eight & UINT64_C(0x8080808080808080))
+            break;
+    }
+    return n;
+}
+
 bool sl_text_is_utf8(const char *s, size_t len)
 {
     for (size_t i = 0; i < len;) {
         uint32_t c;
+        i += ascii_ahead(s + i, len - i);
+        if (i == len)
+            break;
         const size_t n = utf8_char((const unsigned char *)s + i, len - i, &c);
         if (n == 0)
             return false;
