@@ -29,6 +29,9 @@ extern struct sl_io_ops sl_io;
 struct sl_io_count { uint64_t reads, writes; };
 struct sl_io_count sl_io_counted(void);
 
+/* Stretches of a file that were read before: reads that lie within one of them are answered from it. */
+struct sl_held { struct { uint64_t at; size_t len; const unsigned char *bytes; } part[2]; };
+
 /* A file open for reading, and what it was when it was opened. */
 struct sl_file {
     int fd;                 /* -1 when closed */
@@ -36,6 +39,7 @@ struct sl_file {
     uint64_t size;
     uint64_t dev, ino;
     int64_t mtime_ns, ctime_ns;
+    const struct sl_held *held;      /* of whoever copied the file to read a part of it; NULL */
 };
 
 /* Opens a regular file for reading; anything else (folder, FIFO, device,

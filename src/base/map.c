@@ -3,6 +3,7 @@
 
 #include "base/num.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -17,15 +18,32 @@ void sl_map_free(struct sl_map *m)
     *m = (struct sl_map){ 0 };
 }
 
-static uint64_t new_seed(const struct sl_map *m)
+/* The secret of the process: asked for once, since small tables come by the ten thousand. */
+static uint64_t secret(void)
 {
-    uint64_t seed;
-    if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed)
-        return seed;
-    /* Early in a boot there may be no randomness: time and address must do. */
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_nsec * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)m;
+    static atomic_uint_fast64_t kept;
+    uint64_t value = atomic_load_explicit(&kept, memory_order_relaxed);
+    if (value)
+        return value;
+    if (getrandom(&value, sizeof value, GRND_NONBLOCK) != (ssize_t)sizeof value) {
+        /* Early in a boot there may be no randomness: time and address must do. */
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        value = (uint64_t)now.tv_nsec * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)(uintptr_t)&now;
+    }
+    value |= 1;
+    atomic_store_explicit(&kept, value, memory_order_relaxed);
+    return value;
+}
+
+/* Another one for each table: a step of the secret, mixed as splitmix64 does. */
+static uint64_t new_seed(void)
+{
+    static atomic_uint_fast64_t tables;
+    uint64_t x = secret() + UINT64_C(0x9e3779b97f4a7c15) * (1 + atomic_fetch_add_explicit(&tables, 1, memory_order_relaxed));
+    x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+    return x ^ x >> 31;
 }
 
 /* The slot that holds the key, or the free one where it would go. */
@@ -51,7 +69,7 @@ static bool grow_to(struct sl_map *m, size_t room)
 
     struct sl_map bigger = { .slots = slots, .room = room, .count = m->count, .seed = m->seed };
     if (!m->room)
-        bigger.seed = new_seed(m);
+        bigger.seed = new_seed();
     for (size_t i = 0; i < m->room; i++) {
         const struct sl_map_slot *old = &m->slots[i];
         if (old->key)

@@ -15,6 +15,7 @@
 #include "base/num.h"
 #include "base/text.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct item {
@@ -149,23 +150,55 @@ void sl_dcp_image_free(struct sl_dcp_image *image)
 
 /* ---- either ---------------------------------------------------------------------------- */
 
+/* An archive tells of itself at its beginning and its end: two reads serve all that is asked of it. */
+#define HEAD_BYTES 4096                  /* the record of the pickle */
+#define TAIL_BYTES ((size_t)68 << 10)    /* where an end record may stand, and a directory before it */
+
+static int hold_tail(const struct item *it, struct sl_held *held, unsigned char *buf, size_t head)
+{
+    const struct sl_dcp_place *p = &it->chunk->place;
+    const uint64_t left = p->length > head ? p->length - head : 0;
+    const size_t len = (size_t)sl_min_u64(left, TAIL_BYTES);
+    const int code = len ? sl_file_read(it->file, p->at + p->length - len, buf, len, it->err) : SL_OK;
+    held->part[1].at = p->at + p->length - len;
+    held->part[1].len = len;
+    held->part[1].bytes = buf;
+    return code;
+}
+
+static int open_archive(struct item *it, const unsigned char *head, size_t len, struct sl_arena *arena)
+{
+    unsigned char *tail = malloc(TAIL_BYTES);
+    struct sl_held held = { .part = { { .at = it->chunk->place.at, .len = len, .bytes = head } } };
+    struct sl_file file = *it->file;
+    if (!tail)
+        return sl_fail_memory(it->err, TAIL_BYTES);
+    int code = hold_tail(it, &held, tail, len);
+    file.held = &held;
+    it->file = &file;
+    if (!code)
+        code = take_archive(it, arena);
+    free(tail);
+    return code;
+}
+
 int sl_dcp_item_open(const struct sl_file *file, const struct sl_dcp_tensor *tensor,
                      const struct sl_dcp_chunk *chunk, struct sl_dcp_image *image,
                      struct sl_arena *arena, struct sl_dcp_item *out, struct sl_error *err)
 {
     struct item it = { file, tensor, chunk, out, err };
     const struct sl_dcp_place *p = &chunk->place;
-    unsigned char head[64];
+    unsigned char head[HEAD_BYTES];
     uint64_t end;
     *out = (struct sl_dcp_item){ 0 };
     if (!sl_add_u64(p->at, p->length, &end) || end > file->size)
         return refuse(&it, "the file ends before the item does");
-    const size_t len = (size_t)sl_min_u64(file->size - p->at, sizeof head);
+    const size_t len = (size_t)sl_min_u64(sl_min_u64(file->size - p->at, sl_max_u64(p->length, 64)), sizeof head);
     const int code = sl_file_read(file, p->at, head, len, err);
     if (code)
         return code;
     if (sl_torch_is(head, len))
-        return take_archive(&it, arena);
+        return open_archive(&it, head, len, arena);
     if (sl_st_is(head, len, file->size - p->at))
         return take_image(&it, image);
     const char *what = sl_sniff(head, len);

@@ -73,8 +73,10 @@ static int find_end(struct walk *w, const uint8_t *tail, size_t len, size_t *at)
 {
     size_t found = SIZE_MAX;
     bool is_stray = false;                   /* a record that is no end, behind the one that is */
-    for (size_t i = len - END_LEN + 1; i-- > 0;) {
-        if (!has_magic(tail + i, MAGIC_END))
+    const uint8_t *p = tail + (len - END_LEN + 1);
+    while ((p = memrchr(tail, MAGIC_END & 0xff, (size_t)(p - tail)))) {
+        const size_t i = (size_t)(p - tail);
+        if (!has_magic(p, MAGIC_END))
             continue;
         size_t record_len = END_LEN + (size_t)sl_load_u16(tail + i + 20);
         bool is_whole = record_len == len - i;
