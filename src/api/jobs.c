@@ -68,29 +68,30 @@ int sl_convert_start(struct sl_plan *plan, const struct sl_run_options *options,
     return job_give(job, code, out);
 }
 
+/* What is wrong with the files themselves; NULL: nothing is. Code that a file asks for is no damage: it is never run. */
+static const struct sl_problem *damage_of(const struct sl_checkpoint *ck)
+{
+    for (size_t i = 0; i < ck->problems.count; i++)
+        if (ck->problems.items[i].severity == SL_ERROR && strcmp(ck->problems.items[i].code, "pickle-call"))
+            return &ck->problems.items[i];
+    return NULL;
+}
+
 static int need_layout(const struct sl_checkpoint *ck, struct sl_error *err)
 {
     if (ck->has_layout)
         return SL_OK;
     if (ck->m->missing)
         return sl_fail(err, SL_USAGE, ck->c->path, "%s", ck->m->missing);
-    for (size_t i = 0; ck->m->family && i < ck->problems.count; i++)
-        if (ck->problems.items[i].severity == SL_ERROR)
-            return sl_fail(err, SL_INPUT, ck->c->path, "%s: %s", ck->problems.items[i].where, ck->problems.items[i].message);
+    const struct sl_problem *damage = damage_of(ck);
+    if (damage)
+        return sl_fail(err, SL_INPUT, ck->c->path, "%s: %s", damage->where, damage->message);
     return sl_fail(err, SL_UNSUPPORTED, ck->c->path, "%s",
                    ck->m->unsupported ? ck->m->unsupported : "no family is known for it, so its weights can't be compared");
 }
 
 typedef int run_pair(struct sl_ckpt *a, const struct sl_layout *la, struct sl_ckpt *b, const struct sl_layout *lb,
                      const struct sl_run_options *options, struct sl_run **out, struct sl_error *err);
-
-static bool is_sound(const struct sl_checkpoint *ck)
-{
-    for (size_t i = 0; i < ck->problems.count; i++)
-        if (ck->problems.items[i].severity == SL_ERROR)
-            return false;
-    return true;
-}
 
 static bool same_names(const struct sl_layout *a, const struct sl_layout *b)
 {
@@ -105,7 +106,7 @@ static bool same_names(const struct sl_layout *a, const struct sl_layout *b)
 /* Where one side does not tell its family or its heads, names alone will do if both have the same ones. */
 static bool compare_by_names(struct sl_job *job, const struct sl_checkpoint *a, const struct sl_checkpoint *b)
 {
-    if ((a->has_layout && b->has_layout) || !is_sound(a) || !is_sound(b))
+    if ((a->has_layout && b->has_layout) || damage_of(a) || damage_of(b))
         return false;
     return !sl_layout_identity(a->c, &job->arena, &job->plain[0], NULL) && !sl_layout_identity(b->c, &job->arena, &job->plain[1], NULL) &&
            same_names(&job->plain[0], &job->plain[1]);

@@ -93,6 +93,15 @@ static bool has_core_keys(const struct sl_dcp *dcp)
     return false;
 }
 
+static void tell_marker(struct dist *d)
+{
+    const char *path = ckpt_join(&d->c->arena, d->c->folder, "metadata.json");
+    const bool is_there = path && sl_path_exists(path);
+    sl_problem_add(&d->c->problems, "dist-marker", "metadata.json", NULL,
+                   "%s, which Megatron writes last and without which it does not load the folder",
+                   is_there ? "it is no JSON that names the \"sharded_backend\"" : "there is no metadata.json");
+}
+
 /* Without metadata.json a folder is plain DCP, or a save of Megatron that was not finished. */
 static void recognise(struct dist *d)
 {
@@ -102,16 +111,14 @@ static void recognise(struct dist *d)
         c->container = SL_MEGATRON_ZARR;
         d->megatron = true;
         if (!backend)
-            sl_problem_add(&c->problems, "dist-marker", "metadata.json", NULL,
-                           "there is no metadata.json, which Megatron writes last and without which it does not load the folder");
+            tell_marker(d);
         return;
     }
     const bool looks = !d->dcp.nested && has_core_keys(&d->dcp) && has_sharded_objects(&d->dcp);
     d->megatron = backend ? !strcmp(backend, "torch_dist") : looks;
     c->container = d->megatron ? SL_MEGATRON_TORCH_DIST : SL_TORCH_DCP;
     if (!backend && looks)
-        sl_problem_add(&c->problems, "dist-marker", "metadata.json", NULL,
-                       "there is no metadata.json, which Megatron writes last and without which it does not load the folder");
+        tell_marker(d);
 }
 
 /* Ranks that wrote files: __{rank}_{n}.distcp. */

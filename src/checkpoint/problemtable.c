@@ -100,7 +100,7 @@ const struct sl_problem_code sl_problem_table[] = {
       "Wait until nothing writes to the checkpoint, then start again.", E },
 
     /* distributed checkpoints */
-    { "dist-marker", "metadata.json is missing",
+    { "dist-marker", "metadata.json is missing, or says nothing",
       "Megatron writes it last and does not take a folder without it for a distributed checkpoint: the save was interrupted "
       "right at its end, or the file was lost. What .metadata names may be whole all the same.",
       "metadata.json beside .metadata: Megatron writes it last", "the save was interrupted right at its end, or the file was lost",

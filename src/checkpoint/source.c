@@ -57,8 +57,11 @@ static int open_again(struct sl_ckpt *c, struct sl_ckpt_file *f, struct sl_error
 
 int ckpt_hold(struct sl_ckpt *c, int32_t index, struct sl_file *out, struct sl_error *err)
 {
-    if (index < 0 || (size_t)index >= c->file_count || !c->opened[index].identified)
+    if (index < 0 || (size_t)index >= c->file_count)
         return sl_fail(err, SL_INPUT, c->path, "the file of this tensor was never opened");
+    if (!c->opened[index].identified)
+        return sl_fail(err, SL_INPUT, c->files[index].path, "%s",
+                       *c->opened[index].err.message ? c->opened[index].err.message : "it was never opened");
     struct sl_ckpt_file *f = &c->opened[index];
 
     for (;;) {
