@@ -61,7 +61,7 @@ int ckpt_hold(struct sl_ckpt *c, int32_t index, struct sl_file *out, struct sl_e
         return sl_fail(err, SL_INPUT, c->path, "the file of this tensor was never opened");
     if (!c->opened[index].identified)
         return sl_fail(err, SL_INPUT, c->files[index].path, "%s",
-                       *c->opened[index].err.message ? c->opened[index].err.message : "it was never opened");
+                       c->opened[index].why ? c->opened[index].why : "it was never opened");
     struct sl_ckpt_file *f = &c->opened[index];
 
     for (;;) {
