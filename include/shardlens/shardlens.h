@@ -38,6 +38,17 @@
 
 #include <shardlens/types.h>
 
+/* What one thread writes while another reads it; of C11, and the same in C++. */
+#ifdef __cplusplus
+#include <atomic>
+typedef std::atomic<int> sl_atomic_int;
+typedef std::atomic<uint64_t> sl_atomic_u64;
+#else
+#include <stdatomic.h>
+typedef atomic_int sl_atomic_int;
+typedef _Atomic uint64_t sl_atomic_u64;
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -186,7 +197,7 @@ double sl_element(enum sl_dtype dtype, const void *element);
 int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_t count,
                     struct sl_stats *stats, struct sl_histogram *histogram,
                     uint64_t *checksum /* XXH3-64 of the bytes in order, may be NULL */,
-                    const volatile int *cancel, uint64_t *done, struct sl_error *err);
+                    const sl_atomic_int *cancel, sl_atomic_u64 *done, struct sl_error *err);
 
 /* One pass over a stored tensor in bounded memory: quantiles, the mantissa bits in use, and the
  * tensor as a grid of blocks. Rows are those of the last axis (a tensor of one axis is one row);
@@ -197,7 +208,7 @@ int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_
  * SL_UNSUPPORTED for types whose elements have no size that is known. */
 int sl_tensor_profile(const struct sl_checkpoint *ck, size_t tensor, const uint64_t *row_edge, size_t row_blocks,
                       size_t col_blocks, struct sl_profile *profile, struct sl_block_stats *blocks,
-                      const volatile int *cancel, uint64_t *done, struct sl_error *err);
+                      const sl_atomic_int *cancel, sl_atomic_u64 *done, struct sl_error *err);
 
 /* ---- check -------------------------------------------------------------- */
 
@@ -232,7 +243,7 @@ struct sl_layout_finding {
 struct sl_layout_report;
 /* Reads the attention and gated matrices of at most a dozen layers. cancel as for sl_tensor_stats.
  * SL_UNSUPPORTED when the family is unknown. Free the report. */
-int sl_layout_look(struct sl_checkpoint *ck, const volatile int *cancel, struct sl_layout_report **out, struct sl_error *err);
+int sl_layout_look(struct sl_checkpoint *ck, const sl_atomic_int *cancel, struct sl_layout_report **out, struct sl_error *err);
 size_t sl_layout_finding_count(const struct sl_layout_report *report);
 const struct sl_layout_finding *sl_layout_finding(const struct sl_layout_report *report, size_t index);
 void sl_layout_report_free(struct sl_layout_report *report);

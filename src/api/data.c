@@ -126,8 +126,8 @@ double sl_element(enum sl_dtype dtype, const void *element)
 struct pass {
     const struct sl_checkpoint *ck;
     const size_t *tensors; size_t count;
-    const volatile int *cancel;
-    uint64_t *done;
+    const sl_atomic_int *cancel;
+    sl_atomic_u64 *done;
     unsigned char *buffer;
     struct sl_error *err;
 };
@@ -155,7 +155,7 @@ static int pass_run(struct pass *p, void (*give)(void *arg, enum sl_dtype dtype,
             give(arg, t->dtype, p->buffer, (size_t)n);
             at += n;
             if (p->done)
-                __atomic_fetch_add(p->done, n * size, __ATOMIC_RELAXED);
+                atomic_fetch_add_explicit(p->done, n * size, memory_order_relaxed);
         }
         const int code = sl_ckpt_file_unchanged(p->ck->c, t, p->err);
         if (code)
@@ -180,7 +180,7 @@ static void bins_add(void *arg, enum sl_dtype dtype, const void *elements, size_
 }
 
 int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_t count, struct sl_stats *stats,
-                    struct sl_histogram *histogram, uint64_t *checksum, const volatile int *cancel, uint64_t *done,
+                    struct sl_histogram *histogram, uint64_t *checksum, const sl_atomic_int *cancel, sl_atomic_u64 *done,
                     struct sl_error *err)
 {
     struct digest d = { .hash = checksum ? XXH3_createState() : NULL };
@@ -232,7 +232,7 @@ static int edges_check(const struct sl_tensor *t, const uint64_t *edge, size_t r
 
 int sl_tensor_profile(const struct sl_checkpoint *ck, size_t tensor, const uint64_t *row_edge, size_t row_blocks,
                       size_t col_blocks, struct sl_profile *profile, struct sl_block_stats *blocks,
-                      const volatile int *cancel, uint64_t *done, struct sl_error *err)
+                      const sl_atomic_int *cancel, sl_atomic_u64 *done, struct sl_error *err)
 {
     const struct sl_tensor *t = tensor < ck->c->tensor_count ? &ck->c->tensors[tensor] : NULL;
     if (!t)

@@ -12,7 +12,7 @@ struct sl_layout_report {
     struct sl_layout_finding findings[SL_LAYOUT_QUESTIONS];
 };
 
-int sl_layout_look(struct sl_checkpoint *ck, const volatile int *cancel, struct sl_layout_report **out, struct sl_error *err)
+int sl_layout_look(struct sl_checkpoint *ck, const sl_atomic_int *cancel, struct sl_layout_report **out, struct sl_error *err)
 {
     *out = NULL;
     if (!ck->has_layout || !ck->m->family)

@@ -38,7 +38,7 @@ struct look {
     struct sl_ckpt *c;
     const struct sl_layout *l;
     const struct sl_model *m;
-    const volatile int *cancel;
+    const sl_atomic_int *cancel;
     struct sl_arena *arena;
     struct layer layers[LAYERS_MOST]; size_t count;
 };
@@ -399,7 +399,7 @@ static int look_at_qkv(struct look *k, struct sl_layout_finding *f, struct sl_er
 
 /* ---- all ------------------------------------------------------------------------------------------------- */
 
-int sl_layout_look_at(struct sl_ckpt *c, const struct sl_layout *l, const struct sl_model *m, const volatile int *cancel,
+int sl_layout_look_at(struct sl_ckpt *c, const struct sl_layout *l, const struct sl_model *m, const sl_atomic_int *cancel,
                       struct sl_arena *arena, struct sl_layout_finding out[SL_LAYOUT_QUESTIONS], struct sl_error *err)
 {
     static const char *const questions[SL_LAYOUT_QUESTIONS] = { "qkv", "gate-up", "rope" };

@@ -24,7 +24,7 @@
 #define SL_LAYOUT_QUESTIONS 3
 
 /* Looks at no more than a dozen layers. Texts live in the arena. cancel may be NULL. */
-int sl_layout_look_at(struct sl_ckpt *c, const struct sl_layout *l, const struct sl_model *m, const volatile int *cancel,
+int sl_layout_look_at(struct sl_ckpt *c, const struct sl_layout *l, const struct sl_model *m, const sl_atomic_int *cancel,
                       struct sl_arena *arena, struct sl_layout_finding out[SL_LAYOUT_QUESTIONS], struct sl_error *err);
 
 #endif

@@ -185,15 +185,17 @@ void sl_profiler_add(struct sl_profiler *p, const void *elements, size_t count)
     }
 }
 
+/* A key wider than one value stands for the middle of its range, which may lie past the largest value there is. */
 static void quantiles_of(const struct sl_profiler *p, struct sl_profile *out)
 {
     const uint64_t finite = p->stats.count - p->stats.nan - p->stats.inf;
+    const double most = fmax(fabs(out->stats.min), fabs(out->stats.max));
     uint64_t seen = 0;
     size_t q = 0;
     for (uint32_t k = 0; k < KEYS && q < SL_QUANTILES && finite; k++) {
         seen += p->keys[k];
         while (q < SL_QUANTILES && (double)seen >= quantiles[q] * (double)finite && seen)
-            out->quantile[q++] = key_value(p, k);
+            out->quantile[q++] = fmin(key_value(p, k), most);
     }
     out->quantiles_exact = p->size <= 2 && p->bits;
 }

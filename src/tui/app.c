@@ -355,10 +355,17 @@ static void command_done(struct app *app, const char *text, bool accepted)
 
 void act_command(struct app *app) { prompt_line(app, ":", "", NULL, command_done); }
 
+/* A message stays while the cursor only goes up and down: it can be read, and the line is not sent again. */
+static bool moves_cursor(int key)
+{
+    return key == K_UP || key == K_DOWN || key == 'j' || key == 'k';
+}
+
 void app_key(struct app *app, int key)
 {
     char name[8];
-    app->message[0] = '\0';
+    if (!moves_cursor(key) || app->prompt.kind)
+        app->message[0] = '\0';
     if (key == CTRL_Z || key == CTRL_L) {           /* work in prompts too */
         key == CTRL_Z ? act_suspend(app) : act_redraw(app);
         return;

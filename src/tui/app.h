@@ -95,6 +95,7 @@ struct inspect_state {
     struct comparison { bool known; size_t a, b; uint64_t different, count, first; double max_abs; char failed[160]; } compared;
     struct task *comparing;
     uint64_t first;                       /* first value shown */
+    size_t line, per_line;                /* of the page: where the cursor is; values in a line as last drawn */
     int scroll;
     struct stats_result *kept[KEPT_STATS];
     struct task *running;                 /* the stats task that is under way */
@@ -375,6 +376,7 @@ struct stats_result *stats_of(const struct app *app, ptrdiff_t logical);
 void tensors_ready(struct app *app);
 void tensors_signs(struct app *app);                      /* findings have changed */
 size_t tensors_marked(const struct app *app, struct sl_buf *names);   /* how many; names may be NULL */
+ptrdiff_t tensors_under_cursor(const struct app *app);    /* logical, of a folder its first; -1 none */
 void tensors_filter(struct app *app, const char *text);
 void tensors_step_match(struct app *app, int step);
 bool tensors_select(struct app *app, const char *name);

@@ -250,6 +250,46 @@ void pane_right(struct pane p, int row, int end, enum style style, const char *t
     pane_text(p, row, end - width, style, text);
 }
 
+/* Where the next component of a dotted name begins; count at the end. */
+static size_t next_component(const struct cell *cells, size_t count, size_t at)
+{
+    while (at < count && cells[at].ch != '.')
+        at++;
+    return at < count ? at + 1 : count;
+}
+
+/* Only names of letters get initials: a number tells the layer or the expert. */
+static bool has_initial(const struct cell *cells, size_t len)
+{
+    return len > 1 && ((cells[0].ch | 32) >= 'a' && (cells[0].ch | 32) <= 'z');
+}
+
+#define SHORT_COMPONENT 6        /* "weight", "bias" say nothing alone: "q_proj.weight" */
+
+/* "model.layers.12.self_attn.q_proj.weight" -> "m.l.12.self_attn.q_proj.weight": from the
+ * left, as many components become initials as it needs to fit; numbers and the last
+ * components stay. Returns the new count. */
+static size_t shorten_path(struct cell *cells, size_t count, size_t room)
+{
+    size_t components = 0, at = 0, last = 0;
+    for (size_t i = 0; i < count; i++)
+        if (cells[i].ch == ' ')
+            return count;                        /* a sentence, no name */
+    for (size_t i = 0; i < count; i = next_component(cells, count, i), components++)
+        last = i;
+    for (size_t stay = count - last <= SHORT_COMPONENT ? 2 : 1; components > stay && count > room; components--) {
+        const size_t next = next_component(cells, count, at), len = next - at - 1;
+        if (has_initial(cells + at, len)) {
+            memmove(cells + at + 1, cells + at + len, (count - at - len) * sizeof *cells);
+            count -= len - 1;
+            at += 2;
+        } else {
+            at = next;
+        }
+    }
+    return count;
+}
+
 int pane_name(struct pane p, int row, int col, int width, enum style style, const char *name)
 {
     char text[LONGEST_TEXT];
@@ -258,6 +298,8 @@ int pane_name(struct pane p, int row, int col, int width, enum style style, cons
         return 0;
     sl_printable(name, text, sizeof text);
     size_t count = cells_of(p.canvas, text, cells, LONGEST_TEXT), room = (size_t)width;
+    if (count > room)
+        count = shorten_path(cells, count, room);
     if (count <= room || room < 4)
         return put_cells(p, row, col, style, cells, count < room ? count : room);
     size_t tail = (room - 2) * 2 / 3, head = room - 2 - tail;
@@ -271,28 +313,50 @@ int pane_name(struct pane p, int row, int col, int width, enum style style, cons
     return used + put_cells(p, row, col + used, style, cells + from, tail);
 }
 
+/* The bytes of `text` that stand in one line of `width` characters, broken at a blank where there is one. */
+static size_t line_of(const char *text, int width, int *used)
+{
+    size_t take = 0, blank = 0;
+    int blank_at = 0;
+    for (*used = 0; text[take] && *used < width; ++*used) {
+        if (text[take] == ' ') {
+            blank = take;
+            blank_at = *used;
+        }
+        take++;
+        while (((unsigned char)text[take] & 0xc0) == 0x80)
+            take++;
+    }
+    if (text[take] && text[take] != ' ' && blank) {
+        *used = blank_at;
+        return blank;
+    }
+    return take;
+}
+
+int pane_wrap_rows(struct pane p, int col, const char *text)
+{
+    int rows = 0, used;
+    while (*text && p.cols > col) {
+        text += line_of(text, p.cols - col, &used);
+        text += strspn(text, " ");
+        rows++;
+    }
+    return rows;
+}
+
 int pane_wrap(struct pane p, int row, int col, enum style style, const char *text)
 {
-    int rows = 0, width = p.cols - col;
+    int rows = 0, width = p.cols - col, used;
     if (width < 1)
         return 0;
     while (*text && row + rows < p.rows) {
-        size_t take = 0, blank = 0;
-        int used = 0;
-        while (text[take] && used < width) {
-            if (text[take] == ' ')
-                blank = take;
-            take++;
-            while (((unsigned char)text[take] & 0xc0) == 0x80)
-                take++;
-            used++;
-        }
-        if (text[take] && text[take] != ' ' && blank)
-            take = blank;
+        const size_t take = line_of(text, width, &used);
         pane_printf(p, row + rows++, col, style, "%.*s", (int)take, text);
         text += take;
-        while (*text == ' ')
-            text++;
+        text += strspn(text, " ");
+        if (*text && row + rows == p.rows && width > 2)       /* there is more */
+            pane_text(p, row + rows - 1, col + (used + 3 > width ? width - 2 : used + 1), style, "..");
     }
     return rows;
 }

@@ -70,11 +70,15 @@ int pane_printf(struct pane p, int row, int col, enum style style, const char *f
     __attribute__((format(printf, 5, 6)));
 /* Right-aligned: ends before column `end`. */
 void pane_right(struct pane p, int row, int end, enum style style, const char *text);
-/* A name out of a file: made printable, cut in the middle so that its begin
- * and its end stay. */
+/* A name out of a file: made printable. One too long gets initials for its first
+ * components, "m.l.12.self_attn.q_proj.weight", so that layer and kind stay; where
+ * that is not enough it is cut in the middle, so that its begin and its end stay. */
 int pane_name(struct pane p, int row, int col, int width, enum style style, const char *name);
-/* Text over several lines, broken at blanks; returns the number of rows used. */
+/* Text over several lines, broken at blanks; returns the number of rows used.
+ * Where the rows do not suffice the last ends in "..". */
 int pane_wrap(struct pane p, int row, int col, enum style style, const char *text);
+/* The rows that it would use if there were enough. */
+int pane_wrap_rows(struct pane p, int col, const char *text);
 int text_cells(const struct canvas *c, const char *text);
 
 void pane_fill(struct pane p, enum style style);

@@ -67,6 +67,13 @@ static bool concerns(const struct sl_layout_finding *f, const struct sl_logical 
     return false;
 }
 
+/* Wrapped text; the rows it needs, were there room or not. */
+static int wrapped(struct pane p, int row, enum style style, const char *text)
+{
+    pane_wrap(p, row, 21, style, text);
+    return pane_wrap_rows(p, 21, text);
+}
+
 static int draw_finding(struct pane p, int row, const struct sl_layout_finding *f, bool here)
 {
     const char sign = !f->told ? 'o' : f->as_read ? '=' : '!';
@@ -74,19 +81,20 @@ static int draw_finding(struct pane p, int row, const struct sl_layout_finding *
     pane_text(p, row, 0, sign_style(sign), (char[]){ sign, '\0' });
     pane_text(p, row, 2, here ? STYLE_HEAD : STYLE_DIM, f->question);
     pane_text(p, row, 11, style, f->told ? sl_confidence_name(f->confidence) : "not told");
-    int used = pane_wrap(p, row, 21, style, f->answer);
+    int used = wrapped(p, row, style, f->answer);
     if (f->told && !f->as_read)
-        used += pane_wrap(p, row + used, 21, STYLE_BAD, "it is read in another order: the conversion would put rows in wrong places");
+        used += wrapped(p, row + used, STYLE_BAD, "it is read in another order: the conversion would put rows in wrong places");
     used = used > 0 ? used : 1;
     if (*f->measure)
-        used += pane_wrap(p, row + used, 21, STYLE_DIM, f->measure);
+        used += wrapped(p, row + used, STYLE_DIM, f->measure);
     return used;
 }
 
 void detective_draw(struct app *app, struct pane p, const struct sl_logical *l, int skip)
 {
-    const struct detective_state *d = &app->detective;
+    struct detective_state *d = &app->detective;
     int row = 1 - skip;
+    d->below = 0;
     if (skip == 0)
         pane_text(p, 0, 0, STYLE_HEAD, "the order of rows, from statistics of the weights: an indication, not a proof");
     if (d->failed) {
@@ -101,4 +109,5 @@ void detective_draw(struct app *app, struct pane p, const struct sl_logical *l, 
         const struct sl_layout_finding *f = sl_layout_finding(d->report, i);
         row += draw_finding(p, row, f, concerns(f, l));
     }
+    d->below = row + skip > p.rows ? row + skip - p.rows : 0;
 }

@@ -14,6 +14,7 @@ struct detective_state {
     bool failed;
     struct sl_error error;
     struct task *task;
+    int below;                            /* rows that did not fit when last drawn */
 };
 
 /* Asks once for each checkpoint: it reads the attention and gated matrices of some layers. */

@@ -10,6 +10,7 @@
 #define ROWS_FOR_KEYS 14
 #define ROWS_FOR_COMMAND 18
 
+#define SHORT_PATH 12
 static void draw_title(struct app *app, struct pane p)
 {
     char crumb[512], mode[64];
@@ -27,8 +28,9 @@ static void draw_title(struct app *app, struct pane p)
     int tail_width = text_cells(p.canvas, tail) + 3, room = right - col - 2;
     if (p.cols < 60)
         tail_width = 0;
+    /* what is under the cursor matters more than the whole path, which the command line below repeats */
     int path = text_cells(p.canvas, sl_printable(app->options->path, (char[512]){ 0 }, 512));
-    int most = room - path > room / 2 ? room - path : room / 2;
+    int most = room - (path < SHORT_PATH ? path : SHORT_PATH);
     if (tail_width > most)
         tail_width = most;
     col += pane_name(p, 0, col, room - tail_width, STYLE_TITLE, app->options->path);

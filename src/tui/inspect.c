@@ -15,7 +15,7 @@ void inspect_show(struct app *app, ptrdiff_t logical)
     if (s->logical != logical) {
         s->logical = logical;
         s->column = 0;
-        s->first = 0;
+        s->first = s->line = 0;
         s->scroll = 0;
         task_cancel(s->comparing);
         s->comparing = NULL;
@@ -69,6 +69,31 @@ static const char *column_name(const struct app *app, size_t tensor, char *out, 
     return out;
 }
 
+/* The head of a column: of "tp0 pp1 ep0" only the coordinates in which the pieces differ. */
+static const char *column_head(const struct app *app, const struct sl_logical *l, size_t piece, char *out, size_t room)
+{
+    char first[96], name[96];
+    size_t used = 0, parts = 0;
+    bool differs[4] = { false };
+    column_name(app, l->pieces[0], first, sizeof first);
+    for (size_t i = 0; i < l->piece_count && i < MOST_COLUMNS; i++) {
+        const char *a = first, *b = column_name(app, l->pieces[i], name, sizeof name);
+        for (size_t k = 0; k < 4 && *a && *b; k++, a += strcspn(a, " "), a += *a == ' ', b += strcspn(b, " "), b += *b == ' ')
+            differs[k] |= strcspn(a, " ") != strcspn(b, " ") || strncmp(a, b, strcspn(a, " ")) != 0;
+    }
+    column_name(app, l->pieces[piece], name, sizeof name);
+    out[0] = '\0';
+    for (const char *part = name; *part && parts < 4 && used < room; parts++) {
+        const size_t len = strcspn(part, " ");
+        if (differs[parts])
+            used += (size_t)snprintf(out + used, room - used, "%s%.*s", used ? " " : "", (int)len, part);
+        part += len + (part[len] == ' ');
+    }
+    if (!used)
+        snprintf(out, room, "%s", name);
+    return out;
+}
+
 static void draw_statistics(struct app *app, struct pane p, const struct sl_logical *l)
 {
     const struct stats_result *r = stats_of(app, app->inspect.logical);
@@ -86,7 +111,7 @@ static void draw_statistics(struct app *app, struct pane p, const struct sl_logi
     for (size_t i = first; i < l->piece_count && i < first + fit; i++) {
         int col = 9 + COLUMN * (int)(i - first + 1);
         char head[80];
-        column_name(app, l->pieces[i], name, sizeof name);
+        column_head(app, l, i, name, sizeof name);
         bool selected = i == app->inspect.column;
         snprintf(head, sizeof head, selected ? "[%.8s]" : "%.9s ", name);
         pane_right(p, 0, col + COLUMN, selected ? STYLE_SELECTED : STYLE_HEAD, head);
@@ -169,10 +194,9 @@ static void draw_quantiles(struct app *app, struct pane p)
     double most = fmax(fabs(f->stats.min), fabs(f->stats.max));
     for (int i = 0; i < SL_QUANTILES; i++) {
         pane_printf(p, 1 + i, 0, STYLE_TEXT, "p%s", labels[i]);
-        const double value = fmin(f->quantile[i], most);       /* the middle of a narrow bin may lie past the largest */
-        number(value, text, sizeof text);
+        number(f->quantile[i], text, sizeof text);
         pane_right(p, 1 + i, 16, STYLE_TEXT, text);
-        pane_bar(p, 1 + i, 18, p.cols - 18 > 40 ? 40 : p.cols - 18, STYLE_ACCENT, most > 0 ? value / most : 0);
+        pane_bar(p, 1 + i, 18, p.cols - 18 > 40 ? 40 : p.cols - 18, STYLE_ACCENT, most > 0 ? f->quantile[i] / most : 0);
     }
     number(most, text, sizeof text);
     pane_text(p, 1 + SL_QUANTILES, 0, STYLE_TEXT, "largest");
@@ -370,6 +394,7 @@ static void draw_values(struct app *app, struct pane p, const struct sl_logical 
     int label = p.cols >= 60 ? 15 : 10, hex = bytes <= 8 && p.cols >= 40 ? 1 + 2 * (int)bytes : 0, per_row = (p.cols - label) / (VALUE + hex);
     per_row = per_row < 1 ? 1 : per_row > 8 ? 8 : per_row;
     s->page = (size_t)per_row * (size_t)(p.rows > 2 ? p.rows - 1 : 1);
+    s->per_line = (size_t)per_row;
     if (!r || r->tensor != l->pieces[s->column] || r->first != s->first) {
         pane_text(p, 1, 0, STYLE_DIM, t->count ? "reading" : "it has no elements");
         return;
@@ -385,13 +410,16 @@ static void draw_values(struct app *app, struct pane p, const struct sl_logical 
             if (at >= r->count)
                 return;
             if (i == 0) {
+                const bool here = s->view == VIEW_VALUES && (size_t)(row - 1) == s->line;
                 index_text(t, r->first + at, index, sizeof index);
-                pane_textw(p, row, 0, label - 1, STYLE_DIM, index);
+                pane_textw(p, row, 0, label - 1, here ? STYLE_SELECTED : STYLE_TEXT, index);
+                if (here)
+                    pane_cursor(p, row, 0, false);
             }
             snprintf(value, sizeof value, "%.5g", sl_element(t->dtype, r->bytes + at * size));
             pane_right(p, row, label + (i + 1) * (VALUE + hex) - hex - 1, STYLE_TEXT, value);
             for (size_t k = 0; hex && k < size; k++)           /* the number's digits: highest byte first */
-                pane_printf(p, row, label + (i + 1) * (VALUE + hex) - hex + 2 * (int)k, STYLE_DIM, "%02x", r->bytes[at * size + size - 1 - k]);
+                pane_printf(p, row, label + (i + 1) * (VALUE + hex) - hex + 2 * (int)k, STYLE_TEXT, "%02x", r->bytes[at * size + size - 1 - k]);
         }
 }
 
@@ -480,7 +508,11 @@ static void draw_wide(struct app *app, struct pane p, const struct sl_logical *l
     draw_view(app, pane_box(pane_part(p, 0, 0, p.rows, left), view_names[app->inspect.view]), l);
     struct pane right = pane_part(p, 0, left, p.rows, p.cols - left);
     int around = p.rows >= 20 ? 13 : p.rows >= 14 ? p.rows / 2 : 0;
-    draw_values(app, pane_box(pane_take(&right, p.rows - around), "values"), l);
+    struct pane above = pane_take(&right, p.rows - around);
+    if (app->inspect.view == VIEW_VALUES)
+        blocks_draw(app, pane_box(above, "blocks"), l->pieces[app->inspect.column], other_piece(app, l), 0);
+    else
+        draw_values(app, pane_box(above, "values"), l);
     if (around)
         draw_neighbours(app, pane_box(right, "neighbours"), l, false);
 }
@@ -527,7 +559,36 @@ static void draw(struct app *app, struct pane p)
     }
 }
 
-#define LAYOUT_LINES 12          /* three findings of some lines */
+/* The cursor goes through the page line by line; past its edge half a page follows. */
+static void move_in_values(struct inspect_state *s, uint64_t count, int step)
+{
+    const uint64_t line = s->per_line ? s->per_line : 1, lines = s->page > line ? s->page / line : 1, half = lines / 2 + 1;
+    if (step > 0 && s->first + (s->line + 1) * line < count) {
+        s->line++;
+        if (s->line >= lines) {
+            s->first += half * line;
+            s->line -= half;
+        }
+    } else if (step < 0 && s->line) {
+        s->line--;
+    } else if (step < 0 && s->first) {
+        const uint64_t up = half * line < s->first ? half * line : s->first;
+        s->first -= up;
+        s->line = up / line ? up / line - 1 : 0;
+    }
+}
+
+/* A page of values on or back; the cursor stays where it is on the page. */
+static void page_of_values(struct inspect_state *s, uint64_t count, int step)
+{
+    const uint64_t page = s->page ? s->page : 1, line = s->per_line ? s->per_line : 1;
+    if (step > 0 && s->first + page < count)
+        s->first += page;
+    else if (step < 0)
+        s->first -= page < s->first ? page : s->first;
+    if (s->first + s->line * line >= count)
+        s->line = count > s->first ? (count - s->first - 1) / line : 0;
+}
 
 static void move(struct app *app, int rows, int cols, bool page)
 {
@@ -538,20 +599,14 @@ static void move(struct app *app, int rows, int cols, bool page)
     if (cols) {
         if (cols > 0 ? s->column + 1 < l->piece_count : s->column > 0)
             s->column = cols > 0 ? s->column + 1 : s->column - 1;
-        s->first = 0;
+        s->first = s->line = 0;
         s->scroll = 0;
     } else if (page || s->view == VIEW_VALUES) {
-        const struct sl_tensor *t = sl_tensor_at(app->opened->ck, l->pieces[s->column]);
-        uint64_t step = page ? (s->page ? s->page : 1) : 1;
-        if (!page && t->ndim)
-            step = t->shape[t->ndim - 1] > 0 ? (uint64_t)t->shape[t->ndim - 1] : 1;
-        if (rows > 0 && s->first + step < t->count)
-            s->first += step;
-        else if (rows < 0)
-            s->first -= step < s->first ? step : s->first;
+        const uint64_t count = sl_tensor_at(app->opened->ck, l->pieces[s->column])->count;
+        page ? page_of_values(s, count, rows) : move_in_values(s, count, rows);
     } else {
         const struct blocks_result *b = blocks_of(app, l->pieces[s->column]);
-        int next = s->scroll + rows, most = s->view == VIEW_BLOCKS ? (b ? (int)b->rows - 1 : 0) : s->view == VIEW_LAYOUT ? LAYOUT_LINES : (int)s->slice_count - 1;
+        int next = s->scroll + rows, most = s->view == VIEW_BLOCKS ? (b ? (int)b->rows - 1 : 0) : s->view == VIEW_LAYOUT ? app->detective.below : (int)s->slice_count - 1;
         s->scroll = next < 0 || most < 1 ? 0 : next > most ? most : next;
     }
     inspect_want(app);
@@ -563,7 +618,7 @@ static void end(struct app *app, bool last)
     if (!l || !l->piece_count)
         return;
     app->inspect.column = last ? l->piece_count - 1 : 0;
-    app->inspect.first = 0;
+    app->inspect.first = app->inspect.line = 0;
     inspect_want(app);
 }
 
@@ -686,7 +741,13 @@ static const char *crumb(const struct app *app, char *out, size_t room)
     return out;
 }
 
-static void opened(struct app *app) { inspect_want(app); }
+/* Without a tensor of its own the screen takes the one under the cursor of the tree, or the first below it. */
+static void opened(struct app *app)
+{
+    if (app->opened && app->inspect.logical < 0)
+        app->inspect.logical = tensors_under_cursor(app);
+    inspect_want(app);
+}
 
 const struct screen_ops inspect_ops = { .draw = draw, .move = move, .end = end, .enter = enter, .space = act_values, .tab = tab, .back = back,
                                         .command = command, .crumb = crumb, .opened = opened };

@@ -115,7 +115,8 @@ struct stats_task {
     size_t tensors[MOST_COLUMNS], count;
     struct sl_stats stats;
     struct sl_histogram bins;
-    uint64_t checksum, done;             /* done: written by the worker, read by the screen */
+    uint64_t checksum;
+    sl_atomic_u64 done;                  /* written by the worker, read by the screen */
     double seconds;
     int code;
     struct sl_error error;
@@ -133,7 +134,7 @@ static void stats_work(struct task *task)
 uint64_t inspect_reading(const struct app *app)
 {
     const struct stats_task *t = (const struct stats_task *)app->inspect.running;
-    return t ? __atomic_load_n(&t->done, __ATOMIC_RELAXED) : 0;
+    return t ? atomic_load_explicit(&t->done, memory_order_relaxed) : 0;
 }
 
 static void whole_of(const struct app *app, struct stats_result *r)

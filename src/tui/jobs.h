@@ -13,6 +13,7 @@
 #ifndef SL_TUI_JOBS_H
 #define SL_TUI_JOBS_H
 
+#include <shardlens/shardlens.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -21,7 +22,7 @@ struct task {
     void (*work)(struct task *task);                    /* in the lane's thread */
     void (*apply)(struct app *app, struct task *task);  /* in the drawing thread, not when cancelled */
     void (*drop)(struct app *app, struct task *task);   /* in the drawing thread, always; frees it */
-    volatile int cancel;                                /* work looks at it */
+    sl_atomic_int cancel;                               /* work looks at it */
     struct task *next;
 };
 

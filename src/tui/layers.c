@@ -77,9 +77,12 @@ static bool strip_build(struct strip *s, const struct sl_checkpoint *ck)
     s->first = SL_ARENA_NEW(&s->arena, uint32_t, cells + 2);
     s->tensors = SL_ARENA_NEW(&s->arena, uint32_t, count + 1);
     bool good = roles && s->cells && s->first && s->tensors && count < UINT32_MAX;
-    for (size_t i = 0; good && i < count; i++) {
+    for (size_t k = 0; good && k < 2 * count; k++) {     /* the matrices first: a short list shows them */
         uint64_t role;
+        const size_t i = k % count;
         const struct sl_logical *l = sl_logical_at(ck, i);
+        if ((l->ndim >= 2) != (k < count))
+            continue;
         roles[i] = role_of(s, &seen, l, &role) ? (uint8_t)(role + 1) : 0;
         if (roles[i])
             s->first[role * s->layer_count + (size_t)l->layer + 2]++;

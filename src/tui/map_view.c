@@ -123,7 +123,7 @@ static void draw_piece(struct app *app, struct pane p, int row, const struct pla
         pane_glyph(p, row, 0, STYLE_SELECTED, GLYPH_SELECT);
         pane_cursor(p, row, 0, false);
     }
-    pane_text(p, row, 1, STYLE_KEY, (char[]){ letter_of(t, i), '\0' });
+    pane_text(p, row, 1, STYLE_ACCENT, (char[]){ letter_of(t, i), '\0' });
     if (c.from < c.name) {               /* no room for names, which the tensor above the list tells */
         const int after = 3 + pane_text(p, row, 3, STYLE_TEXT, text.place);
         pane_printf(p, row, after + (after > 3), STYLE_TEXT, "%s%s%s", text.from, *text.from ? "->" : "", text.to);
@@ -137,11 +137,11 @@ static void draw_piece(struct app *app, struct pane p, int row, const struct pla
         same = !strcmp(text.name, above.name) && *text.name;
     }
     if (same)                            /* as in a ledger: what stands above */
-        pane_text(p, row, c.name + 1, STYLE_DIM, "\"");
+        pane_text(p, row, c.name + 1, STYLE_TEXT, "\"");
     else if (c.from - c.name > 7)
         pane_name(p, row, c.name, c.from - c.name - 1, STYLE_TEXT, text.name);
     pane_text(p, row, c.from, STYLE_TEXT, text.from);
-    pane_text(p, row, c.to - 3, STYLE_DIM, "->");
+    pane_text(p, row, c.to - 3, STYLE_TEXT, "->");
     const int col = c.to + pane_text(p, row, c.to, STYLE_TEXT, text.to);
     if (*text.op)
         pane_text(p, row, col + 1, STYLE_WARN, text.op);
@@ -327,7 +327,10 @@ static void draw_body(struct app *app, struct pane p, const struct planned *plan
     int row = draw_pieces(app, pane_part(p, 0, 0, p.rows - foot - card, p.cols), plan, t);
     const int least = p.rows - foot - card < USUAL_PIECES ? p.rows - foot - card : USUAL_PIECES;
     row = row < least ? least : row;             /* so that what is below stands still under the cursor */
-    if (card)
+    const bool last = card && p.rows - row >= foot + card + 1;      /* below all, so that nothing moves when it comes */
+    if (last)
+        draw_card_of_piece(app, pane_part(p, row + foot + 1, 0, card, p.cols), plan, t);
+    else if (card)
         row += draw_card_of_piece(app, pane_part(p, row, 0, card, p.cols), plan, t);
     if (foot >= 3)
         row = draw_strip(p, row, t, of_source, of_source ? source->shape : target->shape, of_source ? source->ndim : target->ndim);
@@ -423,7 +426,7 @@ static void draw_list(struct app *app, struct pane p, bool wide)
     struct map_state *m = &app->map;
     struct list *l = &m->lists[m->side];
     char note[128];
-    list_show(l, p.rows, wide ? LIST_HALVES : LIST_PAGES);
+    list_show(l, p.rows, wide ? LIST_HALVES : LIST_ROWS);
     for (int row = 0; row < p.rows && l->top + (size_t)row < l->count; row++) {
         size_t i = map_row(app, m->side, l->top + (size_t)row);
         bool here = l->top + (size_t)row == l->selected;

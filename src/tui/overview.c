@@ -109,7 +109,7 @@ static void draw_evidence(struct app *app, struct pane p, int skip)
         const struct sl_evidence *e = &info->evidence[row + skip];
         int width = p.cols * 3 / 5;
         pane_name(p, row, 0, width - 1, STYLE_TEXT, sl_printable(e->fact, fact, sizeof fact));
-        pane_name(p, row, width, p.cols - width, STYLE_DIM, sl_printable(e->from, from, sizeof from));
+        pane_name(p, row, width, p.cols - width, STYLE_TEXT, sl_printable(e->from, from, sizeof from));
     }
     if (!info->evidence_count)
         pane_text(p, 0, 0, STYLE_DIM, "no evidence about the model");
@@ -215,7 +215,9 @@ static int draw_kinds(struct app *app, struct pane p)
 static void draw_finding_list(struct app *app, struct pane p)
 {
     size_t count = finding_count(app), top = 0;
-    int each = 3, rows = p.rows / each;
+    int each = count ? p.rows / (int)(count < 5 ? count : 5) : 3;
+    each = each < 3 ? 3 : each > 6 ? 6 : each;
+    const int rows = p.rows / each;
     if (rows > 0 && app->finding >= (size_t)rows)
         top = app->finding - (size_t)rows + 1;
     for (int i = 0; i < rows && top + (size_t)i < count; i++) {
@@ -227,7 +229,7 @@ static void draw_finding_list(struct app *app, struct pane p)
         if (*f->where)
             pane_name(p, i * each + 1, 4, p.cols - 4, STYLE_TEXT, f->where);
         else
-            pane_wrap(pane_part(p, i * each + 1, 4, 2, p.cols - 4), 0, 0, STYLE_TEXT, f->message);
+            pane_wrap(pane_part(p, i * each + 1, 4, each - 2, p.cols - 4), 0, 0, STYLE_TEXT, f->message);
     }
     if (!count)
         pane_wrap(p, 0, 0, STYLE_DIM, "nothing found so far");

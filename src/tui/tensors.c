@@ -343,6 +343,18 @@ static void enter(struct app *app)
     }
 }
 
+ptrdiff_t tensors_under_cursor(const struct app *app)
+{
+    const struct tree *t = tree_of(app);
+    const uint32_t id = t ? tree_selected(t) : TREE_NONE, node = id == TREE_NONE ? id : tree_first_leaf(t, id);
+    if (node == TREE_NONE)
+        return -1;
+    const uint32_t leaf = t->nodes[node].leaf;
+    if (t->mode == TREE_LOGICAL)
+        return (ptrdiff_t)leaf;
+    return app->opened->logical_of[leaf] == UINT32_MAX ? -1 : (ptrdiff_t)app->opened->logical_of[leaf];
+}
+
 static void tab(struct app *app, int step)
 {
     int modes = app->opened && app->opened->info->rank_count ? TREE_MODES : TREE_RANKS;
@@ -378,12 +390,10 @@ static const char *crumb(const struct app *app, char *out, size_t room)
     const struct tree *t = tree_of(app);
     char path[480];
     uint32_t id = t ? tree_selected(t) : TREE_NONE;
-    if (id != TREE_NONE && t->nodes[id].leaf != TREE_NONE)
-        id = t->nodes[id].parent;
     if (id == TREE_NONE || !id)
         snprintf(out, room, "tensors");
     else
-        snprintf(out, room, "tensors > %s", tree_path(t, id, path, sizeof path));
+        snprintf(out, room, "%s", tree_path(t, id, path, sizeof path));
     return out;
 }
 

@@ -234,7 +234,8 @@ TEST(elements_and_their_statistics_agree)
     }
     struct sl_stats stats;
     struct sl_histogram h = { 0 };
-    uint64_t checksum = 0, again = 0, done = 0;
+    uint64_t checksum = 0, again = 0;
+    sl_atomic_u64 done = 0;
     assert_int_equal(sl_tensor_stats(ck, l->pieces, l->piece_count, &stats, &h, &checksum, NULL, &done, &err), 0);
     assert_int_equal(stats.count, count);
     assert_int_equal(stats.count, 88 * 30);
@@ -249,7 +250,7 @@ TEST(elements_and_their_statistics_agree)
     assert_int_equal(done, 2 * l->bytes);       /* read once for the range, once for the bins */
     assert_int_equal(sl_tensor_stats(ck, l->pieces, l->piece_count, &stats, NULL, &again, NULL, NULL, &err), 0);
     assert_int_equal(checksum, again);
-    const int stop = 1;
+    const sl_atomic_int stop = 1;
     assert_int_equal(sl_tensor_stats(ck, l->pieces, l->piece_count, &stats, NULL, NULL, &stop, NULL, &err), SL_INTERRUPTED);
     sl_close(ck);
 }

@@ -55,6 +55,18 @@ static void blocks_hold_the_elements_of_their_rows_and_columns(void **state)
     }
 }
 
+/* 1 lies at the begin of its key, whose middle is 1 + 2^-8. */
+static void no_quantile_lies_past_the_largest_value(void **state)
+{
+    (void)state;
+    float ones[100];
+    for (size_t i = 0; i < 100; i++)
+        ones[i] = i & 1 ? 1 : -1;
+    const struct sl_profile out = profile_of(SL_F32, ones, 100, 10);
+    for (int i = 0; i < SL_QUANTILES; i++)
+        NEAR(out.quantile[i], 1);
+}
+
 static void fp32_that_was_bf16_uses_8_of_24_mantissa_bits(void **state)
 {
     (void)state;
@@ -133,6 +145,7 @@ int main(void)
         cmocka_unit_test(fp32_that_was_bf16_uses_8_of_24_mantissa_bits),
         cmocka_unit_test(quantiles_of_bf16_are_elements_of_it),
         cmocka_unit_test(quantiles_of_fp32_are_near),
+        cmocka_unit_test(no_quantile_lies_past_the_largest_value),
         cmocka_unit_test(subnormals_nan_and_infinity_are_told_apart),
         cmocka_unit_test(integers_have_no_mantissa),
     };

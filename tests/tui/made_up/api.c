@@ -178,7 +178,7 @@ double sl_element(enum sl_dtype dtype, const void *element) { (void)dtype; (void
 
 /* The mean of a tensor is its number, so that a result at the wrong place shows. */
 int sl_tensor_profile(const struct sl_checkpoint *ck, size_t tensor, const uint64_t *row_edge, size_t row_blocks, size_t col_blocks,
-                      struct sl_profile *profile, struct sl_block_stats *blocks, const volatile int *cancel, uint64_t *done, struct sl_error *err)
+                      struct sl_profile *profile, struct sl_block_stats *blocks, const sl_atomic_int *cancel, sl_atomic_u64 *done, struct sl_error *err)
 {
     (void)ck; (void)row_edge; (void)cancel; (void)done; (void)err;
     *profile = (struct sl_profile){ .mantissa_bits = 8, .mantissa_used = 8, .quantiles_exact = true, .row_rms_hi = (double)tensor };
@@ -187,7 +187,7 @@ int sl_tensor_profile(const struct sl_checkpoint *ck, size_t tensor, const uint6
     return SL_OK;
 }
 int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_t count, struct sl_stats *stats, struct sl_histogram *histogram,
-                    uint64_t *checksum, const volatile int *cancel, uint64_t *done, struct sl_error *err)
+                    uint64_t *checksum, const sl_atomic_int *cancel, sl_atomic_u64 *done, struct sl_error *err)
 {
     (void)count;
     for (int i = 0; ck->slow && i < 30; i++) {
@@ -206,7 +206,7 @@ int sl_tensor_stats(const struct sl_checkpoint *ck, const size_t *tensors, size_
     return SL_OK;
 }
 
-int sl_layout_look(struct sl_checkpoint *ck, const volatile int *cancel, struct sl_layout_report **out, struct sl_error *err)
+int sl_layout_look(struct sl_checkpoint *ck, const sl_atomic_int *cancel, struct sl_layout_report **out, struct sl_error *err)
 {
     (void)ck; (void)cancel; (void)out;
     return sl_fail(err, SL_UNSUPPORTED, "", "made up");
