@@ -412,6 +412,35 @@ int grid_draw(struct app *app, struct pane p)
     return head_rows(&g) + (int)g.seen_rows;
 }
 
+/* "pp0 oo oo  pp1 oo o!": stage by stage, a group of tp ranks for each ep, where the grid has no room. */
+int grid_strip(struct app *app, struct pane p)
+{
+    struct overview_state *o = &app->overview;
+    const struct sl_checkpoint_info *info = app->opened->info;
+    size_t size[DIMS];
+    sizes_of(app, size);
+    const size_t width = 6 + size[EP] * (size[TP] + 1), lines = p.rows > 1 ? (size_t)p.rows - 1 : 0;
+    const size_t each = p.cols > 0 ? ((size_t)p.cols + 1) / width : 0;
+    /* heads, stages, what is selected: one line, of experts two */
+    const size_t grid_lines = (size[EP] > 1 ? 2 : 1) + size[PP] + 1 + (app->opened->experts.span_count > 0);
+    const bool grid_fits = (size_t)p.rows >= grid_lines && (size_t)p.cols >= LABEL + size[EP] * (size[TP] * CELL + 1);
+    if (!each || (size[PP] + each - 1) / each > lines || grid_fits || o->way || o->zoom)
+        return 0;
+    o->rank = o->rank < info->rank_count ? o->rank : 0;
+    o->grid_rows = o->grid_cols = INT16_MAX;                     /* nothing is folded for the arrows */
+    for (size_t r = 0; r < info->rank_count; r++) {
+        const size_t tp = r % size[TP], ep = r / size[TP] % size[EP], pp = r / size[TP] / size[EP];
+        const int row = (int)(pp / each), left = (int)(pp % each * width), col = left + 5 + (int)(ep * (size[TP] + 1) + tp);
+        const char sign[2] = { rank_sign(app, &info->ranks[r]), '\0' };
+        if (!tp && !ep)
+            pane_printf(p, row, left, STYLE_DIM, "pp%zu", pp);
+        pane_text(p, row, col, r == o->rank ? STYLE_SELECTED : sign_style(sign[0]), sign);
+        if (r == o->rank)
+            pane_cursor(p, row, col, false);
+    }
+    return (int)((size[PP] + each - 1) / each);
+}
+
 int grid_about(const struct app *app, struct pane p, int row)
 {
     const struct overview_state *o = &app->overview;

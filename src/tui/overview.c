@@ -303,12 +303,17 @@ static void draw_small(struct app *app, struct pane p)
         int col = pane_printf(p, row, 0, severity_style(problem->severity), "%c %s ", severity_sign(problem->severity), first ? rank : problem->code);
         pane_name(p, row++, col, p.cols - col, STYLE_TEXT, first ? problem->code : *rank ? rank : problem->where);
         if (p.rows > 4)
-            pane_textw(p, row++, 2, p.cols - 2, STYLE_TEXT, problem->message);
+            row += pane_wrap(pane_part(p, row, 2, p.rows > 6 ? 2 : 1, p.cols - 2), 0, 0, STYLE_TEXT, problem->message);
     }
-    for (size_t i = 0; i < count && row < 2 + (problem != NULL); i += half)
+    const int facts_end = row + (problem && p.rows > 4 ? 1 : 2);
+    for (size_t i = 0; i < count && row < facts_end; i += half)
         pane_textw(p, row++, 0, p.cols, STYLE_TEXT, facts[i].text);
-    if (p.rows - row >= 3)
-        draw_places(app, pane_part(p, row, 0, p.rows - row, p.cols), false);
+    struct pane places = pane_part(p, row, 0, p.rows - row, p.cols);
+    const int strip = app->opened->info->rank_count ? grid_strip(app, places) : 0;
+    if (strip)
+        draw_rank(app, places, strip);
+    else if (places.rows >= 3)
+        draw_places(app, places, false);
 }
 
 static void draw_loading(struct app *app, struct pane p)

@@ -289,12 +289,25 @@ static void plain_screen(const struct canvas *c, struct sl_buf *out)
     sl_buf_free(&text);
 }
 
-/* What changed: a whole screen when another one came, else the message and the row of the cursor. */
-static void plain_tell(struct app *app, enum screen_id before, bool whole)
+/* What was shown before a line of keys. */
+struct told { enum screen_id screen; bool card; size_t finding; };
+static struct told told_of(const struct app *app)
+{
+    return (struct told){ .screen = app->screen, .card = app->screen == SCREEN_OVERVIEW && app->overview.card, .finding = app->finding };
+}
+
+/* What changed: a whole screen when another one came, a finding when its card was opened,
+ * else the row of the cursor; and the message. */
+static void plain_tell(struct app *app, struct told before, bool whole)
 {
     struct sl_buf out = { 0 };
+    const struct told now = told_of(app);
     app_draw(app);
-    if (whole || app->screen != before) {
+    if (!whole && now.card && finding_at(app, now.finding) && (!before.card || before.finding != now.finding)) {
+        card_text(finding_at(app, now.finding), &out);
+        if (app->message[0])
+            sl_buf_printf(&out, "%s\n", app->message);
+    } else if (whole || now.screen != before.screen) {
         plain_screen(&app->canvas, &out);
     } else {
         struct canvas row = app->canvas;
@@ -323,9 +336,9 @@ static int run_plain(const struct sl_tui_options *options, struct sl_error *err)
         return SL_MEMORY;
     canvas_resize(&app->canvas, PLAIN_ROWS, PLAIN_COLS);
     settle(app, false);
-    plain_tell(app, app->screen, true);
+    plain_tell(app, told_of(app), true);
     while (!app->quit && fgets(line, sizeof line, stdin)) {
-        enum screen_id before = app->screen;
+        const struct told before = told_of(app);
         line[strcspn(line, "\n")] = '\0';
         bool whole = strcmp(line, ".") == 0;
         struct sl_error wrong = { 0 };

@@ -293,6 +293,7 @@ static void a_script_needs_no_terminal_and_plain_speaks_in_lines(void **state)
     assert_int_equal(run_shell("f=$(mktemp) && printf '2/qkv<Enter>' >$f && %s " LLAMA " -A --script $f --size 60x14 </dev/null | grep -q '3 of 24 match'; r=$?; rm -f $f; exit $r"), 0);
     assert_int_equal(run_shell("%s " LLAMA " --size 80x24 2>/dev/null"), 2);
     assert_int_equal(run_shell("printf '2\njj\nf\nq\n' | %s --plain " LLAMA " | grep -q 'finding 1 of 2'"), 0);
+    assert_int_equal(run_shell("printf 'f\nq\n' | %s --plain " LLAMA " | grep -q '^cause .*'"), 0);
     assert_int_equal(run_shell("printf '2\njj\nq\n' | %s --plain " LLAMA " | grep -q '^> .*layers (18)'"), 0);
     assert_int_equal(run_shell("printf '2\nq\n' | %s --plain " LLAMA " | grep -q \"$(printf '\033')\""), 1);
 }
@@ -368,6 +369,72 @@ static void a_conversion_through_the_screens_makes_the_folder(void **state)
     assert_int_equal(WEXITSTATUS(system(keys)), 0);
 }
 
+/* Every file and folder below one, with size and time of change. */
+static char *listing(const char *folder)
+{
+    char command[600], *text = calloc(1, 65536);
+    snprintf(command, sizeof command, "find %s -printf '%%p %%y %%s %%T@\\n' | sort", folder);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    assert_non_null(text);
+    assert_true(fread(text, 1, 65535, f) > 0);
+    pclose(f);
+    return text;
+}
+
+static void nothing_is_written_before_START(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/shardlens-tui-XXXXXX", text[600], home[100], cache[120], temporary[120], path[300];
+    assert_non_null(mkdtemp(folder));
+    snprintf(text, sizeof text, "mkdir %s/tmp %s/cache && cp -r " LLAMA " %s/source", folder, folder, folder);
+    assert_int_equal(WEXITSTATUS(system(text)), 0);
+    snprintf(home, sizeof home, "HOME=%s", folder);
+    snprintf(cache, sizeof cache, "XDG_CACHE_HOME=%s/cache", folder);
+    snprintf(temporary, sizeof temporary, "TMPDIR=%s/tmp", folder);
+    snprintf(path, sizeof path, "%s/source", folder);
+    const char *env[] = { home, cache, temporary, NULL };
+    char *before = listing(folder), *source_before = listing(LLAMA);
+    struct terminal t;
+    start(&t, 100, 30, env, path);
+    assert_true(terminal_expect(&t, " faults", SLOW));
+    terminal_type(&t, "5");
+    assert_true(terminal_expect(&t, "everything is ready", SLOW));
+    /* each target with all its choices, each plan looked at, another place, and back */
+    static const char *const targets[] = { "HF-bin", "pt", "Megatron", "torch_dist", "HF" };
+    for (size_t i = 0; i < sizeof targets / sizeof targets[0]; i++) {
+        snprintf(text, sizeof text, "(x) %s", targets[i]);
+        terminal_type(&t, "5gj ");
+        assert_true(terminal_expect(&t, text, SLOW));
+        terminal_type(&t, "jjlhjlhjlhjlhjlhjlhjlhG");
+        terminal_settle(&t, 100, 4000);
+        terminal_type(&t, "4\t\t\t1234\r\0335");
+        terminal_settle(&t, 100, 4000);
+    }
+    terminal_type(&t, "gjj");
+    snprintf(text, sizeof text, "\r\025%s/made\r", folder);
+    terminal_type(&t, text);
+    snprintf(path, sizeof path, "%s/made", folder);
+    assert_true(terminal_expect(&t, path, SLOW));
+    assert_true(terminal_expect(&t, "everything is ready", SLOW));
+    char *after = listing(folder), *source_after = listing(LLAMA);
+    assert_string_equal(before, after);
+    assert_string_equal(source_before, source_after);
+    terminal_type(&t, "S");
+    assert_true(terminal_expect(&t, "DONE", SLOW));
+    free(after);
+    after = listing(folder);
+    assert_string_not_equal(before, after);      /* so the list does see what is written */
+    terminal_type(&t, "q");
+    assert_int_equal(terminal_end(&t, SLOW), 0);
+    free(before);
+    free(after);
+    free(source_before);
+    free(source_after);
+    snprintf(text, sizeof text, "rm -r %s", folder);
+    assert_int_equal(WEXITSTATUS(system(text)), 0);
+}
+
 /* Keys that could leave the program or write a file are typed by the other tests. */
 static void a_walk_presses_every_key_on_every_screen(void **state)
 {
@@ -426,6 +493,7 @@ int main(void)
         cmocka_unit_test(control_z_and_fg_keep_the_screen),
         cmocka_unit_test(copying_goes_to_the_clipboard_of_the_terminal),
         cmocka_unit_test(a_conversion_through_the_screens_makes_the_folder),
+        cmocka_unit_test(nothing_is_written_before_START),
         cmocka_unit_test(a_walk_presses_every_key_on_every_screen),
         cmocka_unit_test(the_first_screen_does_not_wait_for_the_headers),
     };
