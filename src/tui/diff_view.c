@@ -153,7 +153,7 @@ static void draw_selected(struct app *app, struct pane p)
                   : r->status == SL_RESULT_SHAPE ? "the two have other shapes and were not compared" : "the other checkpoint holds no such weight");
         return;
     }
-    pane_printf(p, 2, 0, STYLE_TEXT, "%llu of %llu differ  max %.4g  mean %.4g  relative %.4g  cosine %.6f", (unsigned long long)r->different,
+    pane_printf(p, 2, 0, STYLE_TEXT, "%llu of %llu differ  max %.3g  mean %.3g  relative %.3g  cosine %.6f", (unsigned long long)r->different,
                 (unsigned long long)r->stats.count, r->max_abs, r->mean_abs, r->relative, r->cosine);
     const struct { const char *side, *file; uint64_t offset; } sides[] = { { "A", r->a_file, r->a_offset }, { "B", r->b_file, r->b_offset } };
     index_text(r->first_different, r->shape, r->ndim, place, sizeof place);

@@ -226,10 +226,13 @@ static void draw_finding_list(struct app *app, struct pane p)
         if (selected)
             pane_glyph(p, i * each, 0, STYLE_SELECTED, GLYPH_SELECT);
         pane_printf(p, i * each, 2, severity_style(f->severity), "%c %s", severity_sign(f->severity), f->code);
-        if (*f->where)
-            pane_name(p, i * each + 1, 4, p.cols - 4, STYLE_TEXT, f->where);
-        else
-            pane_wrap(pane_part(p, i * each + 1, 4, each - 2, p.cols - 4), 0, 0, STYLE_TEXT, f->message);
+        char place[48];
+        const char *rank = finding_rank(app, f, place, sizeof place);    /* coordinates need less room than a path */
+        struct pane about = pane_part(p, i * each + 1, 4, each - 2, p.cols - 4);
+        if (*rank || *f->where)
+            pane_name(pane_take(&about, 1), 0, 0, about.cols, STYLE_TEXT, *rank ? rank : f->where);
+        if (about.rows > 0)
+            pane_wrap(about, 0, 0, STYLE_TEXT, f->message);
     }
     if (!count)
         pane_wrap(p, 0, 0, STYLE_DIM, "nothing found so far");

@@ -99,7 +99,7 @@ static void draw_overall(struct app *app, struct pane p)
         pane_printf(p, 2, col + 3, STYLE_TEXT, "took %s", duration_text(g->seconds, took, sizeof took));
     bound_text(r, bound, sizeof bound);
     pane_text(p, 3, 0, STYLE_HEAD, "bound by");
-    pane_text(p, 3, LABEL, STYLE_TEXT, r->state == RUN_GOING ? bound : "-");
+    pane_text(p, 3, LABEL, STYLE_TEXT, r->state == RUN_GOING ? bound : "nothing: it has ended");
 }
 
 static void draw_history(struct app *app, struct pane p)

@@ -111,7 +111,7 @@ int sl_open(const char *path, const struct sl_open_options *options, struct sl_c
     if (vpp > 1)
         tensors = (size_t)tp * (size_t)pp * (size_t)ep * (size_t)vpp - 1;
     bool odd = sscanf(path, "odd/%zu", &tensors) == 1;
-    sscanf(path, "run/%d", &ck->percent);
+    sscanf(path, "run/%dx%zu", &ck->percent, &tensors);
     ck->slow = strcmp(path, "slow") == 0;
     if (!make(ck, ranks ? (size_t)tp * (size_t)pp * (size_t)ep : 0, tensors)) {
         sl_close(ck);

@@ -236,6 +236,32 @@ static void a_mismatch_stands_first_in_the_report(void **state)
     free(got);
 }
 
+/* Milliseconds of each of `count` keys more, after those that lead there. */
+static double each_key(const char *path, const char *there, const char *more, int count)
+{
+    struct sl_buf keys = { 0 };
+    sl_buf_str(&keys, there);
+    for (int i = 0; i < count; i++)
+        sl_buf_str(&keys, more);
+    const uint64_t begin = sl_now_ns();
+    free(render(path, there, 80, 24));
+    const uint64_t middle = sl_now_ns();
+    free(render(path, keys.data, 80, 24));
+    const uint64_t end = sl_now_ns();
+    sl_buf_free(&keys);
+    return ((double)(end - middle) - (double)(middle - begin)) / 1e6 / count;
+}
+
+static void a_run_and_a_report_of_many_tensors_take_keys_without_a_pause(void **state)
+{
+    (void)state;
+    shows("run/40x200000", "5S", 80, 24, "of 200000");
+    shows("run/40x200000", "5SXy<wait>7", 80, 24, "> ! layers.0.experts.7.weight");
+    const double run = each_key("run/40x200000", "5S", "v", 50), report = each_key("run/40x200000", "5SXy<wait>7", "j", 50);
+    print_message("a key in a run of 200,000 tensors: %.2f ms, in its report: %.2f ms\n", run, report);
+    assert_true(run < 1000 && report < 1000);           /* what a busy machine and a sanitizer leave of some milliseconds */
+}
+
 int main(void)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
@@ -254,6 +280,7 @@ int main(void)
         cmocka_unit_test(a_running_conversion_is_watched),
         cmocka_unit_test(the_run_stands_still_and_is_the_one_that_was_looked_at),
         cmocka_unit_test(workers_are_added_and_taken_away_while_it_runs),
+        cmocka_unit_test(a_run_and_a_report_of_many_tensors_take_keys_without_a_pause),
         cmocka_unit_test(a_mismatch_stands_first_in_the_report),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
