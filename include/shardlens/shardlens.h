@@ -219,6 +219,9 @@ struct sl_check_result {
     uint64_t bytes_read, bytes_total;            /* data; read 0 without deep */
     uint64_t replicas_compared, replicas_different;
     const char *verdict;                         /* one line: "sound: ...", "NOT CONVERTIBLE: ..." */
+    uint64_t ranks_placed, ranks_misplaced;      /* rank files whose args.rank is that of their folder; is another's. Of the */
+    uint64_t ranks_total;                        /* others only the folder's name tells which rank they are. Of files that could
+                                                    be read and are of this save; 0: no ranks */
 };
 /* Validates the whole set of shards; deep reads the data too (NaN and Inf, replicas, ties,
  * CRCs). Of the options threads and memory count; NULL for the usual. A job (below); its result

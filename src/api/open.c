@@ -157,7 +157,8 @@ static const char *place_of(const struct sl_ckpt *c, const char *file)
  * whole rank: that a shape does not fit follows from it. */
 static void tell_misfit(struct sl_checkpoint *ck, const struct sl_error *err)
 {
-    const char *code = err->code == SL_INPUT ? "shape-unexpected" : "config-contradiction", *place = place_of(ck->c, err->where);
+    const char *place = place_of(ck->c, err->where);
+    const char *code = ck->layout.misfit_counts ? "expert-count" : err->code == SL_INPUT ? "shape-unexpected" : "config-contradiction";
     const struct sl_tensor *t = ck->layout.misfit;
     char where[512];
     if (sl_problems_explain(&ck->problems, SL_EXPLAINS_SHAPES, NULL) || sl_problems_explain(&ck->problems, SL_EXPLAINS_RANK_SHAPES, place))

@@ -40,6 +40,8 @@ struct sl_ckpt {
     struct sl_parallel parallel;         /* as the names and contents of the folders tell;
                                             1 where an axis is absent */
     const struct sl_value *args;         /* DICT: args of the first rank that has them, NULL */
+    size_t ranks_asked;                  /* files that could be read and are not told to be of another save */
+    size_t ranks_placed, ranks_misplaced;/* of these: args.rank, no other's too, is that of their folder; is another's */
     const struct sl_value **rank_args;   /* by rank, entries may be NULL */
     const struct sl_value *hf_config;    /* config.json of an HF folder, NULL */
     const struct sl_value *hf_generation;/* generation_config.json, NULL */

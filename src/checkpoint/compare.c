@@ -123,30 +123,52 @@ static const struct sl_value *twin(const struct sl_value *b, size_t i, const cha
 
 struct difference { struct sl_buf shapes, others; size_t shape_count, other_count; };
 
+/* NULL: it is not there. */
 static void tell_value(struct sl_buf *out, size_t count, const char *key, const struct sl_value *here, const struct sl_value *there)
 {
     if (count > 4)
         return;
     sl_buf_printf(out, "%s%s ", count > 1 ? ", " : "", key);
-    sl_value_print(here, 40, out);
+    if (here)
+        sl_value_print(here, 40, out);
+    else
+        sl_buf_str(out, "not stated");
     sl_buf_str(out, " (there ");
-    sl_value_print(there, 40, out);
+    if (there)
+        sl_value_print(there, 40, out);
+    else
+        sl_buf_str(out, "not stated");
     sl_buf_char(out, ')');
+}
+
+/* One key of one or both: a size, something else, or a rank's own business. */
+static void differ_key(struct difference *d, const char *key, const struct sl_value *here, const struct sl_value *there)
+{
+    if (here && there && sl_value_equal(here, there))
+        return;
+    if (LIKE_ONE_OF(key, own_args))
+        return;
+    if (here && there && LIKE_ONE_OF(key, shape_args))
+        tell_value(&d->shapes, ++d->shape_count, key, here, there);
+    else
+        tell_value(&d->others, ++d->other_count, key, here, there);
 }
 
 static void differ_args(const struct sl_value *here, const struct sl_value *there, struct difference *d)
 {
+    size_t shared = 0;
     for (size_t i = 0; i < there->len; i++) {
         const char *key = sl_value_str(there->keys[i]);
         if (!key)
             continue;
         const struct sl_value *mine = twin(here, i, key);
-        if (!mine || sl_value_equal(mine, there->items[i]) || LIKE_ONE_OF(key, own_args))
-            continue;
-        if (LIKE_ONE_OF(key, shape_args))
-            tell_value(&d->shapes, ++d->shape_count, key, mine, there->items[i]);
-        else
-            tell_value(&d->others, ++d->other_count, key, mine, there->items[i]);
+        shared += mine != NULL;
+        differ_key(d, key, mine, there->items[i]);
+    }
+    for (size_t i = 0; shared < here->len && i < here->len; i++) {
+        const char *key = sl_value_str(here->keys[i]);
+        if (key && !twin(there, i, key))
+            differ_key(d, key, here->items[i], NULL);
     }
 }
 
@@ -222,6 +244,15 @@ static bool is_at(const struct sl_rank *r, const struct writer *w)
     return w->tp == r->tp && w->pp == r->pp && w->ep == r->ep;
 }
 
+/* No other file has the same number: where all have, it was copied over. */
+static bool is_alone(const struct sl_ckpt *c, const struct writer *w, const bool *known, size_t rank)
+{
+    for (size_t k = 0; k < c->rank_count; k++)
+        if (k != rank && known[k] && w[k].number == w[rank].number)
+            return false;
+    return true;
+}
+
 /* Tools that write checkpoints copy args.rank over, often the same to all. It is believed when most files lie
  * where it says, or when all files only lie in each other's places. */
 static bool writers_are_true(const struct sl_ckpt *c, const struct writer *w, const bool *known)
@@ -232,12 +263,10 @@ static bool writers_are_true(const struct sl_ckpt *c, const struct writer *w, co
             continue;
         count++;
         right += is_at(&c->ranks[i], &w[i]);
-        bool alone = true, there = false;
-        for (size_t k = 0; k < c->rank_count; k++) {
-            alone = alone && (k == i || !known[k] || w[k].number != w[i].number);
+        bool there = false;
+        for (size_t k = 0; k < c->rank_count; k++)
             there = there || (known[k] && is_at(&c->ranks[k], &w[i]));
-        }
-        once += alone && there;
+        once += there && is_alone(c, w, known, i);
     }
     return right < count && (2 * right > count || once == count);
 }
@@ -260,6 +289,7 @@ static void tell_writer(struct sl_ckpt *c, const struct writer *all, const bool 
         snprintf(expected + strlen(expected), sizeof expected - strlen(expected), " has a file of that rank too, so this one is a copy");
     const struct sl_problem_text more = { .expected = expected };
     r->status = SL_RANK_ODD;
+    c->ranks_misplaced++;
     sl_problem_add(&c->problems, "misnumbered-rank", r->path, &more,
                    "its file was written by tp %" PRId64 ", pp %" PRId64 ", ep %" PRId64 " (args.rank is %" PRId64 ")", w->tp, w->pp, w->ep, w->number);
 }
@@ -274,6 +304,10 @@ static void compare_writers(struct sl_ckpt *c)
         for (size_t i = 0; i < c->rank_count; i++)
             if (known[i] && !is_at(&c->ranks[i], &w[i]))
                 tell_writer(c, w, known, i);
+    for (size_t i = 0; i < c->rank_count; i++)
+        c->ranks_asked += readable(&c->ranks[i]) && (!sl_ckpt_is_foreign(c, &c->ranks[i]) || (known && known[i]));
+    for (size_t i = 0; w && known && i < c->rank_count; i++)
+        c->ranks_placed += known[i] && is_at(&c->ranks[i], &w[i]) && is_alone(c, w, known, i);
     free(known);
     free(w);
 }
@@ -422,9 +456,10 @@ static bool tell_odd_form(struct stage *s, size_t rank, const struct sl_tensor *
 }
 
 /* "decoder.layers.0.x, decoder.layers.1.x and 7 more" */
-struct names { struct sl_buf text; size_t count; };
+struct names { struct sl_buf text; size_t count, experts; };
 static void add_name(struct names *n, const char *name)
 {
+    n->experts += strstr(name, "experts.") && !strstr(name, "shared_experts.");
     if (n->count++ < 3)
         sl_buf_printf(&n->text, "%s%s", n->count > 1 ? ", " : "", name);
 }
@@ -434,6 +469,8 @@ static const char *end_names(struct names *n)
         sl_buf_printf(&n->text, " and %zu more", n->count - 3);
     return n->text.data ? n->text.data : "";
 }
+
+static const char *code_of(const struct names *n) { return n->experts == n->count ? "expert-count" : "keys-differ"; }
 
 /* Names that one rank lacks and most of its stage have, and the reverse. */
 static void tell_odd_names(struct stage *s, size_t member, uint32_t *seen_by)
@@ -461,10 +498,10 @@ static void tell_odd_names(struct stage *s, size_t member, uint32_t *seen_by)
         sl_problem_add(&c->problems, "keys-differ", r->path, &renamed, "it lacks %s, which other ranks of stage %" PRId32 " have; instead it has %s",
                        end_names(&lacks), r->pp, end_names(&alone));
     else if (lacks.count)
-        sl_problem_add(&c->problems, "keys-differ", r->path, NULL, "it lacks %s, which other ranks of stage %" PRId32 " have",
+        sl_problem_add(&c->problems, code_of(&lacks), r->path, NULL, "it lacks %s, which other ranks of stage %" PRId32 " have",
                        end_names(&lacks), r->pp);
     else if (alone.count)
-        sl_problem_add(&c->problems, "keys-differ", r->path, NULL, "it has %s, which other ranks of stage %" PRId32 " do not have",
+        sl_problem_add(&c->problems, code_of(&alone), r->path, NULL, "it has %s, which other ranks of stage %" PRId32 " do not have",
                        end_names(&alone), r->pp);
     sl_buf_free(&lacks.text);
     sl_buf_free(&alone.text);

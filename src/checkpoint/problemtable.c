@@ -196,9 +196,9 @@ const struct sl_problem_code sl_problem_table[] = {
       "conversion is refused; " READS,
       "Look whether the tensor was renamed or left out when the file was written: shardlens ls {path}", E },
     { "expert-count", "Experts are missing or doubled",
-      "Each expert parallel rank holds the same number of experts, together all of them.",
+      "Each expert parallel rank holds the same number of experts, together all of them, each of them once.",
       "all experts of the router, an equal share on each expert parallel rank",
-      "a file was written at another expert parallel size, or experts were renamed or taken out",
+      "a file was written at another expert parallel size, or experts were renamed, taken out or copied over others",
       "conversion is refused; " READS, "Find the rank that should hold them: shardlens ls {path}", E },
 
     /* what is stated, what the shapes mean */
@@ -286,9 +286,10 @@ const struct sl_problem_code sl_problem_table[] = {
       "It lies beside the shards, but no index or naming rule makes it one of them. It was not read.",
       "only files that the index or the naming rule knows", "another version of the model, or something else, in the same folder",
       "nothing: it was not read", "Nothing, if you know what it is; else move it away.", N },
-    { "leftover", "Left over from an interrupted run",
+    { "leftover", "Left over from something that was interrupted",
       "A partial target, a part or a journal of a conversion lies in the checkpoint's folder, or "
-      "beside it under its name. A warning when it is itself what was opened.",
+      "beside it under its name; or a file that a save, copy or download has not finished (.tmp, .incomplete). "
+      "A warning when it is itself what was opened.",
       "nothing of that name once the run is done", "a run that was interrupted, or one that is going on now",
       "nothing here: it takes space, and was not read", "Go on with --resume, or remove it.", N },
     { "uneven-stages", "Pipeline stages hold different numbers of layers",

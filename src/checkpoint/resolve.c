@@ -171,10 +171,16 @@ static void tell_newer(struct sl_ckpt *c, const struct folder *d, const char *na
     int64_t newest = -1;
     for (size_t i = 0; tracked >= 0 && i < d->count; i++)
         newest = sl_max_i64(newest, iteration_of(d->names[i]));
-    if (newest > tracked)
-        sl_problem_add(&c->problems, "newer-iteration", TRACKER_NAME, NULL,
-                       "the tracker names iteration %lld; iter_%07lld is newer and may be unfinished",
-                       (long long)tracked, (long long)newest);
+    if (newest <= tracked)
+        return;
+    struct sl_buf command = { 0 };
+    const char *newer = sl_arena_printf(&c->arena, "%s/iter_%07lld", d->path, (long long)newest);
+    sl_buf_str(&command, "To look at the newer one: shardlens check");
+    sl_buf_shell_word(&command, newer ? newer : "");
+    sl_buf_char(&command, '\0');
+    sl_problem_add(&c->problems, "newer-iteration", TRACKER_NAME, &(struct sl_problem_text){ .next = command.failed ? NULL : command.data },
+                   "the tracker names iteration %lld; iter_%07lld is newer and may be unfinished", (long long)tracked, (long long)newest);
+    sl_buf_free(&command);
 }
 
 static int no_target(const struct folder *d, const char *name, struct sl_error *err)

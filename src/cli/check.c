@@ -3,6 +3,21 @@
 #include "base/json.h"
 #include <string.h>
 
+/* Ranks whose files do not say who wrote them may have been exchanged without a trace. */
+static void ranks_text(struct sl_buf *b, const struct sl_check_result *r)
+{
+    const uint64_t untold = r->ranks_total - r->ranks_placed - r->ranks_misplaced;
+    if (r->ranks_total < 2)
+        return;
+    if (untold < r->ranks_total)
+        sl_buf_printf(b, "ranks     %llu of %llu lie where args.rank of their file says%s", (unsigned long long)r->ranks_placed,
+                      (unsigned long long)r->ranks_total, untold ? "; " : "\n");
+    else
+        sl_buf_str(b, "ranks     ");
+    if (untold)
+        sl_buf_printf(b, "of %llu only the folder's name tells which rank it is: args.rank does not\n", (unsigned long long)untold);
+}
+
 static void check_text(struct sl_buf *b, const struct sl_check_result *r)
 {
     char read[32], total[32];
@@ -10,6 +25,7 @@ static void check_text(struct sl_buf *b, const struct sl_check_result *r)
     sl_buf_printf(b, "checked   files %llu of %llu, tensors %llu of %llu, data %s of %s\n", (unsigned long long)r->files_checked,
                   (unsigned long long)r->files_total, (unsigned long long)r->tensors_checked, (unsigned long long)r->tensors_total,
                   sl_text_bytes(r->bytes_read, read, sizeof read), sl_text_bytes(r->bytes_total, total, sizeof total));
+    ranks_text(b, r);
     if (r->replicas_compared)
         sl_buf_printf(b, "replicas  %llu compared, %llu different\n", (unsigned long long)r->replicas_compared,
                       (unsigned long long)r->replicas_different);
@@ -68,6 +84,8 @@ static void check_json(struct sl_buf *b, const struct sl_check_result *r, const 
     sl_json_kuint(&j, "tensors_total", r->tensors_total);
     sl_json_kuint(&j, "bytes", r->bytes_read);
     sl_json_kuint(&j, "bytes_total", r->bytes_total);
+    sl_json_kuint(&j, "ranks", r->ranks_placed);
+    sl_json_kuint(&j, "ranks_total", r->ranks_total);
     sl_json_kuint(&j, "replicas", r->replicas_compared);
     sl_json_kuint(&j, "replicas_different", r->replicas_different);
     sl_json_object_end(&j);

@@ -44,6 +44,7 @@ struct sl_layout {
                                             sl_tensor.rank counts; 0 where the dialect has none */
     const struct sl_tensor *misfit;      /* where sl_layout_source failed because this tensor's shape does not
                                             fit; the message then begins with its name */
+    bool misfit_counts;                  /* the misfit is an expert beyond those that there should be */
 };
 
 /* The params of a model, from its family: every layer and expert, in the order of the family

@@ -24,6 +24,7 @@ struct source {
     struct sl_unused *unused;
     const char **label;
     const struct sl_tensor *misfit;
+    bool misfit_counts;
 };
 
 /* ---- one tensor ---------------------------------------------------------------- */
@@ -52,8 +53,23 @@ static const struct sl_rank *rank_of(const struct source *s, const struct sl_ten
     return s->has_ranks && t->rank >= 0 ? &s->c->ranks[t->rank] : &none;
 }
 
+/* An expert numbered beyond those of its rank would be taken for one of the next rank. */
+static int check_expert(struct source *s, const struct match *m, int32_t expert)
+{
+    const struct rulebook *b = &s->b.book;
+    const int32_t ep = s->has_ranks ? b->parallel.ep : 1, here = b->experts / ep;
+    if (expert < here)
+        return SL_OK;
+    s->misfit = m->t;
+    s->misfit_counts = true;
+    if (ep > 1)
+        return sl_fail(s->b.err, SL_INPUT, file_of(s, m->t), "%s is expert %d of its rank, counted from 0; each rank should hold %d = %d experts / EP %d",
+                       m->t->name, expert, here, b->experts, ep);
+    return sl_fail(s->b.err, SL_INPUT, file_of(s, m->t), "%s is expert %d, counted from 0; the model has %d", m->t->name, expert, b->experts);
+}
+
 /* From numbers of the file to numbers of the model. */
-static int global_names(const struct source *s, struct match *m, int32_t layer, int32_t expert)
+static int global_names(struct source *s, struct match *m, int32_t layer, int32_t expert)
 {
     const struct rulebook *b = &s->b.book;
     const struct sl_rank *rank = rank_of(s, m->t);
@@ -61,6 +77,8 @@ static int global_names(const struct source *s, struct match *m, int32_t layer, 
     m->names = (struct sl_map_names){ .find = builder_find, .arg = (void *)(uintptr_t)&s->b,
                                       .layer = layer, .expert = expert,
                                       .tensor = (uint32_t)(m->t - s->tensors) };
+    if (numbers_experts && b->experts > 0 && check_expert(s, m, expert))
+        return SL_INPUT;
     if (numbers_experts)
         m->names.expert = (expert < 0 ? 0 : expert) + (s->has_ranks ? rank->ep * (b->experts / b->parallel.ep) : 0);
     if (m->rule->mtp && layer >= 0)
@@ -308,5 +326,6 @@ int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct s
     sl_rule_index_free(&s.stacked);
     rc = builder_finish(&s.b, rc);
     out->misfit = rc ? s.misfit : NULL;
+    out->misfit_counts = rc && s.misfit_counts;
     return rc;
 }

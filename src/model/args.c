@@ -74,6 +74,20 @@ static int64_t data_parallel(const struct building *b)
     return dp;
 }
 
+/* Tensor parallel ranks count fastest, then data parallel ones, pipeline stages slowest; expert ranks are made of the
+ * processes of a stage. Of the processes that hold the same the first one writes.
+ * Source: Megatron-LM megatron/core/parallel_state.py (RankGenerator, initialize_model_parallel) */
+int64_t sl_model_megatron_writer(const struct sl_value *args, const struct sl_parallel *p, const struct sl_rank *r)
+{
+    int64_t world = 0;
+    (void)sl_value_int(sl_value_get(args, "world_size"), &world);
+    const int64_t stage = world / p->pp, etp = p->etp > 0 ? p->etp : 1;
+    for (int64_t g = r->tp; g < stage; g += p->tp)
+        if (p->ep <= 1 || g / etp % p->ep == r->ep)
+            return r->pp * stage + g;
+    return 0;
+}
+
 /* Numbers of the run by the name the table gives them. */
 static const struct sl_value *run_value(const struct building *b, const char *name)
 {

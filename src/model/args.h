@@ -27,6 +27,9 @@ int sl_model_megatron_args(const struct sl_model *m, const struct sl_value *sour
                            const struct sl_megatron_run *run, struct sl_arena *arena,
                            const struct sl_value **args, struct sl_error *err);
 
+/* The number of the process that would write a rank of such a run: args.rank of its file. 0 when there is none. */
+int64_t sl_model_megatron_writer(const struct sl_value *args, const struct sl_parallel *p, const struct sl_rank *r);
+
 /* Names of modules (with {layer}) that have an _extra_state entry under a spelling. */
 const struct sl_value *sl_model_extra_state(const char *spec);
 /* What has one in a torch_dist checkpoint: a name, or {"module": name, "beside": name of a module that

@@ -41,6 +41,8 @@ struct saving {
 int saving_begin(struct saving *s);
 /* The members of the top dict that stand beside the weights. */
 void saving_pickle_common(struct sl_pickler *k, const struct saving *s);
+/* The same args as the process that writes this rank has them. */
+int saving_args_of_rank(struct saving *s, const struct sl_rank *r);
 int saving_add_tracker(struct saving *s);
 
 /* left.c: what the target does not get, and what should be known about it. */

@@ -82,6 +82,23 @@ int saving_begin(struct saving *s)
     return rc ? rc : make_args(s);
 }
 
+int saving_args_of_rank(struct saving *s, const struct sl_rank *r)
+{
+    const struct sl_value *number = sl_value_new_int(&s->p->arena, sl_model_megatron_writer(s->args, &s->want->spec.parallel, r));
+    struct sl_value *own = sl_value_new_null(&s->p->arena);
+    const struct sl_value **items = SL_ARENA_NEW(&s->p->arena, const struct sl_value *, s->args->len);
+    if (!number || !own || !items)
+        return sl_fail_memory(s->err, s->args->len * sizeof *items);
+    for (size_t i = 0; i < s->args->len; i++) {
+        const char *key = sl_value_str(s->args->keys[i]);
+        items[i] = key && !strcmp(key, "rank") ? number : s->args->items[i];
+    }
+    *own = *s->args;
+    own->items = items;
+    s->args = own;
+    return SL_OK;
+}
+
 void saving_pickle_common(struct sl_pickler *k, const struct saving *s)
 {
     sl_pickler_str(k, "args");

@@ -135,6 +135,8 @@ static int lay_out_rank(struct saving *s, size_t file)
     struct sl_pickler k = { 0 };
     struct members m;
     int rc = members_of(s->p, file, &m, s->err);
+    if (!rc)
+        rc = saving_args_of_rank(s, &s->p->target.ranks[file]);
     if (rc)
         return rc;
     sl_pickler_begin(&k);

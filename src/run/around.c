@@ -193,6 +193,68 @@ static bool look_at_itself(struct left *l, const char *name)
     return true;
 }
 
+/* ---- unfinished files of a save, copy or download ------------------------------------------------- */
+
+/* Is it the name that a program gives a file that it has not finished: NAME.tmp, hf's NAME.incomplete, rsync's .NAME.AbC123? */
+static bool is_unfinished(const char *name)
+{
+    static const char *const endings[] = { ".tmp", ".part", ".incomplete", ".crdownload", ".aria2", ".filepart" };
+    static const char *const kinds[] = { ".pt.", ".distcp.", ".safetensors.", ".bin." };
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (sl_text_ends(name, endings[i]))
+            return true;
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; *name == '.' && dot && strlen(dot) == 7 && i < sizeof kinds / sizeof *kinds; i++)
+        if (strstr(name, kinds[i]) == dot - strlen(kinds[i]) + 1)
+            return true;
+    return false;
+}
+
+static void tell_unfinished(struct left *l, const char *shown, const char *name)
+{
+    char where[1024];
+    if (l->told++ >= LEFT_TOLD)
+        return;
+    snprintf(where, sizeof where, "%s%s%s", shown, *shown ? "/" : "", name);
+    const struct finding f = {
+        .code = "leftover", .where = where,
+        .more = { .expected = "no such file once a save, copy or download is done",
+                  .cause = "a save, copy or download that was interrupted, or one that is going on now",
+                  .damage = "nothing here: it was not read; the file that it should become may be missing, which is told then",
+                  .next = "Wait until nothing writes there, or start the copy or download again; then remove it." } };
+    judge_tell(l->j, &f, "the file is not finished: its name is that of one that is still written");
+}
+
+static void look_for_unfinished(struct left *l, const char *folder, const char *shown)
+{
+    const char *const *names;
+    size_t count = 0;
+    if (sl_folder_list(folder, SL_LIMIT_FOLDER_ENTRIES, &l->arena, &names, &count, NULL))
+        return;
+    for (size_t i = 0; i < count; i++) {
+        const char *path = is_unfinished(names[i]) ? sl_arena_printf(&l->arena, "%s/%s", folder, names[i]) : NULL;
+        if (path && !sl_path_is_folder(path))
+            tell_unfinished(l, shown, names[i]);
+    }
+}
+
+/* In the folder of the files, in each rank's, and where hf download keeps what is not finished. */
+static void judge_unfinished(struct left *l, const char *folder)
+{
+    const struct sl_ckpt *c = l->j->c;
+    const char *last = "";
+    look_for_unfinished(l, folder, "");
+    for (size_t i = 0; i < c->rank_count; i++) {
+        const char *path = strcmp(c->ranks[i].path, last) ? sl_arena_printf(&l->arena, "%s/%s", folder, c->ranks[i].path) : NULL;
+        last = c->ranks[i].path;
+        if (path && sl_path_is_folder(path))
+            look_for_unfinished(l, path, c->ranks[i].path);
+    }
+    const char *cache = sl_arena_printf(&l->arena, "%s/.cache/huggingface/download", folder);
+    if (cache && sl_path_is_folder(cache))
+        look_for_unfinished(l, cache, ".cache/huggingface/download");
+}
+
 void judge_leftovers(struct judge *j)
 {
     struct left l = { .j = j };
@@ -207,8 +269,10 @@ void judge_leftovers(struct judge *j)
         if (!look_at_itself(&l, name + 1))
             look_into(&l, *path ? path : "/", name + 1);
     }
+    if (folder)
+        judge_unfinished(&l, folder);
     if (l.told > LEFT_TOLD)
-        judge_tell(j, &(struct finding){ .code = "leftover" }, "%zu more parts of unfinished conversions", l.told - LEFT_TOLD);
+        judge_tell(j, &(struct finding){ .code = "leftover" }, "%zu more names of what is not finished", l.told - LEFT_TOLD);
     sl_arena_free(&l.arena);
     free(folder);
     free(path);

@@ -384,6 +384,9 @@ static int finish(struct sl_run *r, struct check *v, struct sl_error *err)
 {
     struct sl_check_result *c = &r->check;
     count_files(r, v);
+    c->ranks_placed = v->c->ranks_placed;
+    c->ranks_misplaced = v->c->ranks_misplaced;
+    c->ranks_total = v->c->ranks_asked;
     c->tensors_total = v->c->tensor_count;
     c->tensors_checked = v->c->tensor_count;
     c->replicas_compared = atomic_load(&v->compared);

@@ -119,8 +119,8 @@ int judge_outliers(struct judge *j, struct sl_error *err)
 struct shard { uint64_t hash; uint32_t tensor; };
 /* What the shards of one rank are, that hold another part of something than its siblings do. */
 struct twin {
-    size_t shards;                       /* that could be another's: not constant, not a replica */
-    size_t copies;                       /* of these, the same as on rank `of` */
+    size_t shards, experts;              /* that could be another's: not constant, not a replica; of experts */
+    size_t copies, expert_copies;        /* of these, the same as on rank `of` */
     int32_t of;
     uint32_t first;                      /* tensor of the first copy */
 };
@@ -154,6 +154,8 @@ static bool is_own(const struct judge *j, uint32_t tensor, const struct sl_slice
     return part && j->holds[tensor];
 }
 
+static bool is_expert(const struct sl_tensor *t) { return strstr(t->name, "experts.") && !strstr(t->name, "shared_experts."); }
+
 static int collect(const struct judge *j, struct shard *shards, size_t *count, struct twin *twins, struct sl_error *err)
 {
     bool *own = calloc(j->c->tensor_count + 1, sizeof *own);
@@ -170,6 +172,7 @@ static int collect(const struct judge *j, struct shard *shards, size_t *count, s
         if (rank < 0 || !r->whole || !own[j->tensors[i]] || !(r->stats.min < r->stats.max))
             continue;
         twins[rank].shards++;
+        twins[rank].experts += is_expert(&j->c->tensors[j->tensors[i]]);
         shards[(*count)++] = (struct shard){ r->hash, j->tensors[i] };
     }
     free(own);
@@ -188,6 +191,7 @@ static void count_copy(const struct judge *j, struct twin *twins, uint32_t tenso
     if (t->of != of)
         return;
     t->copies++;
+    t->expert_copies += is_expert(&j->c->tensors[tensor]);
     t->first = tensor < t->first ? tensor : t->first;
 }
 
@@ -208,11 +212,17 @@ static void tell_twin(struct judge *j, const struct twin *t, int32_t rank)
         .more = { .expected = expected, .cause = "one rank's file was copied over the other's",
                   .damage = "what one of the two ranks should hold is lost: the model can't be converted rightly without its file",
                   .next = next } };
+    const struct finding doubled = {
+        .code = "expert-count", .t = &j->c->tensors[t->first],
+        .more = { .expected = expected, .cause = "the experts of one expert parallel rank were written over those of another",
+                  .damage = "the experts that this rank should hold are lost; all other weights are not touched by it", .next = next } };
     const struct finding one = {
         .code = "shards-identical", .t = &j->c->tensors[t->first],
         .more = { .expected = expected, .cause = "a tool that split or merged the tensor wrote one part twice",
                   .damage = "the weights named; the others are not touched by it", .next = next } };
-    if (all)
+    if (!all && t->expert_copies == t->experts && t->copies == t->experts && here->ep != there->ep)
+        judge_tell(j, &doubled, "all %zu shards of its experts hold the same bytes as on %s: those experts are there twice", t->experts, there->path);
+    else if (all)
         judge_tell(j, &whole, "all %zu shards that it has to itself hold the same bytes as on %s", t->copies, there->path);
     else if (t->copies == 1)
         judge_tell(j, &one, "the same bytes as on %s, which holds another part", there->path);
@@ -221,14 +231,33 @@ static void tell_twin(struct judge *j, const struct twin *t, int32_t rank)
                    there->path, t->copies - 1, t->shards);
 }
 
+/* Experts that are all made of one dense layer are equal on one rank, too: nothing was copied over anything.
+ * Of one hash, tensors of one rank stand together. */
+static bool are_upcycled(const struct judge *j, const struct shard *shards, size_t from, size_t end)
+{
+    bool all = true, twice = false;
+    for (size_t i = from; i < end; i++) {
+        const struct sl_tensor *t = &j->c->tensors[shards[i].tensor];
+        all = all && is_expert(t);
+        twice = twice || (i > from && j->c->tensors[shards[i - 1].tensor].rank == t->rank);
+    }
+    return all && twice;
+}
+
 static void find_copies(const struct judge *j, const struct shard *shards, size_t count, struct twin *twins)
 {
-    for (size_t i = 0; i < count; i++)
-        for (size_t k = i; k > 0 && i - k < MOST_LOOKED_AT && shards[k - 1].hash == shards[i].hash; k--)
-            if (should_differ(j, shards[i].tensor, shards[k - 1].tensor)) {
-                count_copy(j, twins, shards[i].tensor, shards[k - 1].tensor);
-                break;
-            }
+    for (size_t from = 0, end; from < count; from = end) {
+        for (end = from + 1; end < count && shards[end].hash == shards[from].hash; end++)
+            ;
+        if (are_upcycled(j, shards, from, end))
+            continue;
+        for (size_t i = from + 1; i < end; i++)
+            for (size_t k = i; k > from && i - k < MOST_LOOKED_AT; k--)
+                if (should_differ(j, shards[i].tensor, shards[k - 1].tensor)) {
+                    count_copy(j, twins, shards[i].tensor, shards[k - 1].tensor);
+                    break;
+                }
+    }
 }
 
 int judge_identical(struct judge *j, struct sl_error *err)

@@ -368,6 +368,100 @@ TEST(experts_that_no_file_holds_are_counted)
          "warning unknown-tensor @ decoder.layers.1.mlp.experts.local_experts.1.linear_fcX.weight");
 }
 
+#define EXPERTS "decoder.layers.1.mlp.experts.local_experts."
+
+/* Everything that rank has of experts 0 and 1, which are 2 and 3 of the model, is overwritten by the first rank's. */
+TEST(experts_of_one_rank_that_are_another_ranks_are_there_twice)
+{
+    static const char *const names[] = { EXPERTS "0.linear_fc1.weight", EXPERTS "0.linear_fc2.weight", EXPERTS "1.linear_fc1.weight",
+                                         EXPERTS "1.linear_fc2.weight" };
+    struct findings good, now;
+    copy_fixture("qwen3moe_tp2_pp1_ep2_etp1");
+    check(folder, &good);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct region from = take("mp_rank_00_000", names[i]), to = take("mp_rank_01_001", names[i]);
+        memcpy(to.bytes, from.bytes, from.len);
+        free(from.bytes);
+        put(&to);
+    }
+    check(folder, &now);
+    ONLY(good, now, "error expert-count @ mp_rank_01_001 " EXPERTS "0.linear_fc1.weight");
+}
+
+/* As they begin when a dense model is made one of experts: all equal, on one rank as well. */
+TEST(experts_that_all_began_as_one_are_no_copies)
+{
+    static const char *const names[] = { "linear_fc1.weight", "linear_fc2.weight" }, *const ranks[] = { "mp_rank_00_000", "mp_rank_01_001" };
+    struct findings good, now;
+    copy_fixture("qwen3moe_tp2_pp1_ep2_etp1");
+    check(folder, &good);
+    for (size_t i = 0; i < 2; i++)
+        for (size_t k = 0; k < 4; k++) {
+            char first[128], name[128];
+            snprintf(first, sizeof first, EXPERTS "0.%s", names[i]);
+            snprintf(name, sizeof name, EXPERTS "%zu.%s", k % 2, names[i]);
+            struct region from = take("mp_rank_00_000", first), to = take(ranks[k / 2], name);
+            memcpy(to.bytes, from.bytes, from.len);
+            free(from.bytes);
+            put(&to);
+        }
+    check(folder, &now);
+    only_these(&good, &now, NULL, 0);
+}
+
+TEST(an_expert_beyond_those_of_its_rank_is_counted)
+{
+    static const char *const ranks[] = { "mp_rank_00_000", "mp_rank_01_001" };
+    struct findings good, now;
+    copy_fixture("qwen3moe_tp2_pp1_ep2_etp1");
+    check(folder, &good);
+    for (size_t i = 0; i < 2; i++) {
+        char path[128];
+        size_t len;
+        snprintf(path, sizeof path, "iter_0000007/%s/model_optim_rng.pt", ranks[i]);
+        char *bytes = slurp(in(path), &len);
+        for (char *at = bytes; (at = memmem(at, (size_t)(bytes + len - at), "local_experts.1.", 16)); )
+            at[14] = '7';
+        write_text(in(path), bytes, len);
+        free(bytes);
+    }
+    check(folder, &now);
+    ONLY(good, now, "error expert-count @ mp_rank_00_000 " EXPERTS "7.linear_fc1.weight", "-note padding-not-constant @ mp_rank_01_001 " EMBEDDING);
+}
+
+/* Experts of two ranks have one shape, and no value of theirs says where they belong: only who wrote the file does. */
+TEST(expert_ranks_that_are_exchanged_are_named_by_who_wrote_their_files)
+{
+    const struct sl_demo_options o = { .family = "mixtral", .tp = 1, .pp = 1, .ep = 2, .bytes = 1000000 };
+    struct findings good, now;
+    const char *first = in("demo/iter_0001000/mp_rank_00_000"), *second = in("demo/iter_0001000/mp_rank_00_001");
+    assert_int_equal(sl_demo_write(in("demo"), &o, NULL, &err), 0);
+    check(in("demo"), &good);
+    assert_int_equal(rename(first, in("x")), 0);
+    assert_int_equal(rename(second, first), 0);
+    assert_int_equal(rename(in("x"), second), 0);
+    check(in("demo"), &now);
+    ONLY(good, now, "error misnumbered-rank @ mp_rank_00_000", "error misnumbered-rank @ mp_rank_00_001");
+}
+
+TEST(ranks_whose_files_do_not_say_who_wrote_them_are_counted)
+{
+    static const struct { const char *path; uint64_t placed, all; } cases[] = {
+        { FIXTURES "llama_tp4_pp2", 8, 8 }, { FIXTURES "qwen3moe_tp2_pp1_ep2_etp1", 0, 2 }, { FIXTURES "llama_noargs_tp2_pp1", 0, 2 },
+        { FIXTURES "families/olmoe", 0, 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sl_checkpoint *ck = open_path(cases[i].path);
+        struct sl_job *job = NULL;
+        assert_int_equal(sl_check_start(ck, false, NULL, &job, &err), 0);
+        assert_int_equal(sl_job_wait(job, &err), 0);
+        assert_int_equal(sl_check_result(job)->ranks_placed, cases[i].placed);
+        assert_int_equal(sl_check_result(job)->ranks_total, cases[i].all);
+        sl_job_free(job);
+        sl_close(ck);
+    }
+}
+
 /* The norm is on both ranks, and equal: that is no copy of what should differ. */
 TEST(a_replica_that_differs_is_one_finding)
 {
@@ -497,6 +591,31 @@ TEST(what_an_interrupted_conversion_left_is_told)
     }
 }
 
+TEST(files_that_a_save_a_copy_or_a_download_did_not_finish_are_told)
+{
+    static const struct { const char *name; bool told; } cases[] = {
+        { "iter_0000010/mp_rank_00/model_optim_rng.pt.tmp", true },
+        { "iter_0000010/mp_rank_01/.model_optim_rng.pt.Ab3dE6", true },      /* rsync's */
+        { "iter_0000010/x.safetensors.incomplete", true },
+        { "iter_0000010/mp_rank_00/notes.txt", false },
+        { "iter_0000010/mp_rank_00/.hidden.Ab3dE6", false },
+    };
+    struct findings good, now;
+    copy_fixture("llama_tp2_pp1");
+    check(folder, &good);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char line[800];
+        write_text(in(cases[i].name), "x", 1);
+        check(folder, &now);
+        snprintf(line, sizeof line, "note leftover @ %s", cases[i].name + strlen("iter_0000010/"));
+        if (cases[i].told)
+            ONLY(good, now, line);
+        else
+            only_these(&good, &now, NULL, 0);
+        unlink(in(cases[i].name));
+    }
+}
+
 TEST(an_unfinished_target_that_is_opened_is_called_so)
 {
     struct findings good, now;
@@ -527,6 +646,11 @@ int main(void)
         IN_FOLDER(one_shard_that_is_another_ranks_is_named),
         IN_FOLDER(an_expert_that_is_another_ranks_is_named),
         IN_FOLDER(experts_that_no_file_holds_are_counted),
+        IN_FOLDER(experts_of_one_rank_that_are_another_ranks_are_there_twice),
+        IN_FOLDER(experts_that_all_began_as_one_are_no_copies),
+        IN_FOLDER(an_expert_beyond_those_of_its_rank_is_counted),
+        IN_FOLDER(expert_ranks_that_are_exchanged_are_named_by_who_wrote_their_files),
+        IN_FOLDER(ranks_whose_files_do_not_say_who_wrote_them_are_counted),
         IN_FOLDER(a_replica_that_differs_is_one_finding),
         IN_FOLDER(padding_rows_of_one_kind_are_no_finding),
         IN_FOLDER(padding_that_differs_in_the_head_alone_is_told_there),
@@ -534,6 +658,7 @@ int main(void)
         IN_FOLDER(uneven_stages_that_args_do_not_explain_are_a_warning),
         IN_FOLDER(a_file_that_changes_while_it_is_open_is_named),
         IN_FOLDER(what_an_interrupted_conversion_left_is_told),
+        IN_FOLDER(files_that_a_save_a_copy_or_a_download_did_not_finish_are_told),
         IN_FOLDER(an_unfinished_target_that_is_opened_is_called_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -368,6 +368,16 @@ TEST(a_rank_of_another_run_is_named_with_what_differs)
     sl_ckpt_close(c);
 }
 
+TEST(an_argument_that_one_rank_alone_has_is_told)
+{
+    copy_fixture("llama_tp2_pp1");
+    patch_pickle(in(FILE_OF("mp_rank_01")), "\4\0\0\0seedr", "\4\0\0\0leafr", 9, 1);
+    struct sl_ckpt *c = opened(folder);
+    assert_string_equal(only_problem(c, "args-differ")->message,
+                        "its args differ from those of mp_rank_00: seed not stated (there 1), leaf 1 (there not stated)");
+    sl_ckpt_close(c);
+}
+
 TEST(sizes_in_args_that_differ_between_ranks_are_told)
 {
     const struct made_tensor t[] = { { "decoder.layers.0.mlp.linear_fc1.weight", SL_BF16, 8, 4 } };
@@ -561,6 +571,7 @@ int main(void)
         IN_FOLDER(a_whole_tensor_saved_as_a_shard_is_called_so),
         IN_FOLDER(a_rank_of_another_checkpoint_version_is_named),
         IN_FOLDER(a_rank_of_another_run_is_named_with_what_differs),
+        IN_FOLDER(an_argument_that_one_rank_alone_has_is_told),
         IN_FOLDER(sizes_in_args_that_differ_between_ranks_are_told),
         IN_FOLDER(args_of_another_layout_on_all_ranks_are_not_believed_against_the_folders),
         IN_FOLDER(a_missing_virtual_chunk_is_named),
