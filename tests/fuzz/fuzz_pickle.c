@@ -33,11 +33,13 @@ static void check_node(const struct sl_pickle *p, const struct sl_node *n, volat
     default:
         break;
     }
-    if (n->extra) {
-        check_list(p, &n->extra->items);
-        check_list(p, &n->extra->pairs);
-        check_list(p, &n->extra->states);
-    }
+    uint32_t states;
+    const sl_node_id *state = sl_node_states(p, n, &states);
+    for (uint32_t i = 0; i < states; i++)
+        if (!sl_pickle_node(p, state[i]))
+            abort();
+    check_list(p, sl_node_items(p, n));
+    check_list(p, sl_node_pairs(p, n));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
