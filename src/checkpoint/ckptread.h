@@ -112,6 +112,10 @@ int ckpt_files_few(size_t count, const char *where, struct sl_error *err);
 int ckpt_open_ranks(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
 int ckpt_open_hf(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
 int ckpt_open_file(struct sl_ckpt *c, const struct found *found, struct sl_error *err);
+/* hfshards.c: did torch's HuggingFaceStorageWriter write the files, each rank its own boxes? Then what each tensor is a box
+ * of, with findings where boxes overlap or leave a hole. SL_INPUT when what a file says of its boxes can't be so. */
+bool ckpt_hf_is_sharded(const struct sl_ckpt *c);
+int ckpt_hf_shards(struct sl_ckpt *c, struct sl_error *err);
 /* After a lone torch file turned out to be a Megatron rank: makes its rank entry. */
 int ckpt_lone_rank(struct sl_ckpt *c, const char *folder_name, struct sl_error *err);
 void ckpt_compare_ranks(struct sl_ckpt *c, const struct found *found);

@@ -336,6 +336,8 @@ int ckpt_open_hf(struct sl_ckpt *c, const struct found *found, struct sl_error *
     set_flat(c, h.set->container);
     tell_damaged(c);
     ckpt_parts_tell(c);
+    if (ckpt_hf_is_sharded(c))
+        return ckpt_hf_shards(c, err);
     tell_duplicates(c);
     if (h.weight_map)
         compare_index(&h);

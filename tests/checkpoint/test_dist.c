@@ -258,6 +258,30 @@ TEST(plain_saves_of_older_torch_are_what_it_saved)
     }
 }
 
+/* Files that ranks wrote each for itself: not what a plain folder of safetensors is, where a tensor is in one file. */
+TEST(shards_of_the_hugging_face_writer_are_boxes_of_whole_tensors)
+{
+    as_torch_says(FIXTURES "dist_versions/hf_shards", FIXTURES "dist_versions/hf_shards.json");
+    struct sl_ckpt *c = opened(FIXTURES "dist_versions/hf_shards");
+    assert_int_equal(c->container, SL_HF_SAFETENSORS);
+    assert_int_equal(c->problems.count, 0);
+    sl_ckpt_close(c);
+}
+
+TEST(a_lost_shard_of_the_hugging_face_writer_leaves_holes)
+{
+    copy_fixture("dist_versions/hf_shards");
+    assert_int_equal(unlink(in("shard-00001-model-00001-of-00001.safetensors")), 0);
+    struct sl_ckpt *c = opened(folder);
+    size_t holes = 0;
+    for (size_t i = 0; i < c->problems.count; i++) {
+        assert_string_equal(c->problems.items[i].code, "chunk-missing");
+        holes += strcmp(c->problems.items[i].message, "net.rows: no file holds [0:3, 0:4] of it") == 0;
+    }
+    assert_int_equal(holes, 1);
+    sl_ckpt_close(c);
+}
+
 TEST(class_names_of_older_versions_mean_the_same)
 {
     struct sl_ckpt *c = opened(DIST "old_names");
@@ -487,6 +511,8 @@ int main(void)
         IN_FOLDER(the_iteration_folder_of_a_tracker_may_be_distributed),
         ROW(every_tensor_of_a_plain_save_is_what_torch_saved),
         ROW(plain_saves_of_older_torch_are_what_it_saved),
+        ROW(shards_of_the_hugging_face_writer_are_boxes_of_whole_tensors),
+        ROW(a_lost_shard_of_the_hugging_face_writer_leaves_holes),
         ROW(class_names_of_older_versions_mean_the_same),
         ROW(items_in_safetensors_are_what_torch_saved),
         ROW(zarr_arrays_are_what_the_zarr_package_reads),
