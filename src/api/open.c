@@ -171,20 +171,24 @@ static void tell_misfit(struct sl_checkpoint *ck, const struct sl_error *err)
     sl_problem_add(&ck->problems, code, where, NULL, "it%s", err->message + strlen(t->name));
 }
 
-static void add_layout(struct sl_checkpoint *ck)
+static int add_layout(struct sl_checkpoint *ck, struct sl_error *err)
 {
-    struct sl_error err = { 0 };
+    struct sl_error why = { 0 };
     if (!ck->m->family || ck->m->missing)
-        return;
-    if (sl_layout_source(ck->m, ck->c, &ck->arena, &ck->layout, &err)) {
-        tell_misfit(ck, &err);
+        return SL_OK;
+    const int code = sl_layout_source(ck->m, ck->c, &ck->arena, &ck->layout, &why);
+    if (code == SL_MEMORY)
+        return sl_fail(err, SL_MEMORY, why.where, "%s", why.message);
+    if (code) {
+        tell_misfit(ck, &why);
         sl_layout_free(&ck->layout);
         ck->layout = (struct sl_layout){ 0 };
-        return;
+        return SL_OK;
     }
     ck->has_layout = true;
     tell_unknown(ck);
     tell_absent(ck);
+    return SL_OK;
 }
 
 /* ---- info ----------------------------------------------------------------------- */
@@ -280,9 +284,10 @@ static int open_parts(struct sl_checkpoint *ck, const char *path, const struct s
         sl_problems_copy(&ck->problems, &ck->c->problems);
         sl_problems_copy(&ck->problems, &ck->m->problems);
         rank_layers(ck);
-        add_layout(ck);
-        code = sl_logicals_make(ck, err);
+        code = add_layout(ck, err);
     }
+    if (!code)
+        code = sl_logicals_make(ck, err);
     if (!code)
         code = count_dtypes(ck, err);
     if (!code)
@@ -301,12 +306,15 @@ int sl_open(const char *path, const struct sl_open_options *options, struct sl_c
         return sl_fail_memory(err, sizeof *ck);
     ck->problems.arena = &ck->arena;
     pthread_mutex_init(&ck->lock, NULL);
-    const int code = open_parts(ck, path, options ? options : &plain, err);
+    int code = open_parts(ck, path, options ? options : &plain, err);
+    if (!code)
+        info_fill(ck);
+    if (!code && ck->arena.starved)
+        code = sl_fail_memory(err, ck->arena.used);
     if (code) {
         sl_close(ck);
         return code;
     }
-    info_fill(ck);
     *out = ck;
     return SL_OK;
 }

@@ -430,6 +430,8 @@ int sl_plan_make(struct sl_checkpoint *ck, const char *dst, const struct sl_plan
         code = sl_conversion_make(ck->c, ck->m, &want, &plan->p, err);
     if (!code)
         code = plan_fill(plan, dst, &o, err);
+    if (!code && plan->arena.starved)
+        code = sl_fail_memory(err, plan->arena.used);
     if (code) {
         sl_plan_free(plan);
         return code;

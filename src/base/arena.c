@@ -114,8 +114,10 @@ void *sl_arena_new(struct sl_arena *a, uint64_t count, uint64_t size)
     struct sl_arena_block *block = a->blocks;
     if (EXACT_BLOCKS || !block || block->room - block->used < bytes)
         block = new_block(a, place);
-    if (!block)
+    if (!block) {
+        a->starved = true;
         return NULL;
+    }
 
     void *p = (char *)(block + 1) + block->used;
     block->used += place;

@@ -21,6 +21,7 @@ struct sl_arena {
     struct sl_arena_taken *taken;    /* memory that others made */
     uint64_t used;                   /* bytes handed out */
     uint64_t limit;                  /* 0: none */
+    bool starved;                    /* the system had no memory for it once: what was to be in it is not whole */
 };
 
 /* A zeroed struct is an empty arena without limit. */

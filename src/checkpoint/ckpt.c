@@ -33,6 +33,15 @@ static int open_found(struct sl_ckpt *c, const struct found *found, struct sl_er
     return ckpt_open_file(c, found, err);
 }
 
+/* What is left out for want of memory would be taken for what is not there. */
+static bool is_starved(const struct sl_ckpt *c)
+{
+    bool starved = c->starved || c->arena.starved;
+    for (size_t i = 0; i < c->file_count && !starved; i++)
+        starved = c->opened[i].arena.starved;
+    return starved;
+}
+
 int sl_ckpt_open(const char *path, struct sl_ckpt **out, struct sl_error *err)
 {
     *out = NULL;
@@ -51,6 +60,8 @@ int sl_ckpt_open(const char *path, struct sl_ckpt **out, struct sl_error *err)
     int code = c->path ? ckpt_resolve(c, &found, err) : sl_fail_memory(err, strlen(path));
     if (!code)
         code = open_found(c, &found, err);
+    if (code != SL_MEMORY && is_starved(c))
+        code = sl_fail_memory(err, c->arena.used);
     if (code) {
         sl_ckpt_close(c);
         return code;

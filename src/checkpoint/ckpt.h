@@ -54,6 +54,7 @@ struct sl_ckpt {
     const char *torch_container;         /* "zip", "legacy", NULL */
     const char *storage;                 /* of a distributed checkpoint, in one line: keys, chunks,
                                             what is stacked, files and writers; NULL */
+    bool starved;                        /* a part could not be read for want of memory: opening fails */
     struct ckpt_noted *noted;            /* configs, index, tracker, .metadata: read whole while opening */
     struct ckpt_items *items;            /* NULL: tensors lie in their files as they are */
     struct sl_problems problems;         /* what was seen wrong while reading headers */

@@ -204,7 +204,7 @@ void ckpt_let_go(struct sl_ckpt *c, int32_t index);
  * a file that is not there is none. SL_MEMORY. */
 struct ckpt_noted { struct sl_file was; struct ckpt_noted *next; };
 int ckpt_note(struct sl_ckpt *c, const char *path, struct sl_error *err);
-/* ckpt_note() and sl_json_load(). */
+/* ckpt_note() and sl_json_load(); SL_MEMORY is remembered in c->starved, so that others may be told and forgotten. */
 int ckpt_json(struct sl_ckpt *c, const char *path, uint64_t limit, const struct sl_value **json, struct sl_error *err);
 
 /* "A/B" in the arena. */

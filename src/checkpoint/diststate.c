@@ -39,6 +39,7 @@ static int open_common(struct dist *d, const char *path, const struct sl_value *
     sl_file_close(&file);
     tell_pickle(d, "common.pt", &torch);
     *object = code ? NULL : torch.object;
+    d->c->starved = d->c->starved || code == SL_MEMORY;
     return code;
 }
 
@@ -53,6 +54,7 @@ static const struct sl_value *open_object(struct dist *d, const struct sl_dcp_ob
     const int code = sl_torch_open(&file, p->at, p->length, &d->c->arena, &torch, err);
     ckpt_let_go(d->c, p->file);
     tell_pickle(d, o->key, &torch);
+    d->c->starved = d->c->starved || code == SL_MEMORY;
     return code ? NULL : torch.object;
 }
 
@@ -211,7 +213,9 @@ static void take_settings(struct dist *d)
         struct sl_error why = { 0 };
         if (!path || !sl_path_exists(path))
             continue;
-        if (sl_yaml_load(path, SL_LIMIT_JSON_BYTES, &c->arena, &yaml, &why)) {
+        const int code = sl_yaml_load(path, SL_LIMIT_JSON_BYTES, &c->arena, &yaml, &why);
+        c->starved = c->starved || code == SL_MEMORY;
+        if (code) {
             sl_problem_add(&c->problems, "config-damaged", settings_files[i].path, NULL, "%s", why.message);
             continue;
         }

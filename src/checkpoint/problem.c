@@ -17,7 +17,7 @@ static const struct sl_problem_code *row_of(const char *code)
     return NULL;
 }
 
-/* A printable copy in the arena; "" for NULL or when memory is out. */
+/* A printable copy in the arena; "" for NULL or when memory is out, which the arena remembers. */
 static const char *keep(struct sl_arena *arena, const char *text)
 {
     if (!text || !*text)
@@ -26,11 +26,11 @@ static const char *keep(struct sl_arena *arena, const char *text)
     sl_buf_printable(&made, text, strlen(text));
     const char *kept = made.failed || !made.data ? NULL : sl_arena_strn(arena, made.data, made.len);
     sl_buf_free(&made);
+    arena->starved = arena->starved || !kept;
     return kept ? kept : "";
 }
 
-/* Room for one more; false when memory is out (the finding is dropped: what
- * ran out of memory fails by itself soon after). */
+/* Room for one more; false when memory is out (the finding is dropped, and the arena remembers). */
 static bool make_room(struct sl_problems *p)
 {
     if (p->count < p->room)

@@ -15,7 +15,8 @@ struct sl_problems {
 };
 struct sl_problem_text { const char *expected, *cause, *damage, *next; };   /* NULL: what the table says */
 
-/* Adds one finding of no place; severity from the table. `more` may be NULL. Texts are made printable. */
+/* Adds one finding of no place; severity from the table. `more` may be NULL. Texts are made printable. Where
+ * memory is out arena->starved tells, and who owns the list fails. */
 void sl_problem_add(struct sl_problems *p, const char *code, const char *where,
                     const struct sl_problem_text *more, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -476,8 +476,11 @@ int ckpt_note(struct sl_ckpt *c, const char *path, struct sl_error *err)
 
 int ckpt_json(struct sl_ckpt *c, const char *path, uint64_t limit, const struct sl_value **json, struct sl_error *err)
 {
-    const int code = ckpt_note(c, path, err);
-    return code ? code : sl_json_load(path, limit, &c->arena, json, err);
+    int code = ckpt_note(c, path, err);
+    if (!code)
+        code = sl_json_load(path, limit, &c->arena, json, err);
+    c->starved = c->starved || code == SL_MEMORY;
+    return code;
 }
 
 int sl_ckpt_unchanged(struct sl_ckpt *c, struct sl_error *err)

@@ -196,6 +196,8 @@ static bool take_fields(struct reader *r, struct entry *e)
 
 static bool take_tensor(struct reader *r, const char *name, size_t len)
 {
+    if (r->count == SL_LIMIT_ST_TENSORS)
+        return sl_scan_fail(&r->scan, "it has more than %zu tensors", SL_LIMIT_ST_TENSORS);
     if (r->count == r->room) {
         size_t room = r->room ? 2 * r->room : 64;
         struct entry *grown = realloc(r->entries, room * sizeof *grown);

@@ -396,7 +396,7 @@ static int finish(struct sl_run *r, struct check *v, struct sl_error *err)
     c->problems = v->problems->items;
     c->problem_count = v->problems->count;
     c->verdict = verdict_text(r, v);
-    return c->verdict ? SL_OK : sl_fail_memory(err, 256);
+    return c->verdict && !v->problems->arena->starved ? SL_OK : sl_fail_memory(err, 256);
 }
 
 /* What the workers will report as moved. */

@@ -548,6 +548,7 @@ static void hostile_files_in_little_memory_are_answered(void **state)
     static const char *const runs[][2] = {
         { "inspect %s --json", "tests/fixtures/hostile/tensor_windows.pt" },
         { "check %s --deep", "tests/fixtures/hostile/args_laugh.pt" },
+        { "check %s --deep", "tests/fixtures/llama_tp2_pp1" },
         { "verify %s %s", "tests/fixtures/llama_tp1_pp1" },
         { "convert %s $T/out --to hf --force --progress none", "tests/fixtures/hostile/escape_names.pt" },
         { "--plain %s", "tests/fixtures/hostile/call_within_bytes.pt" },
@@ -567,7 +568,7 @@ static void hostile_files_in_little_memory_are_answered(void **state)
     assert_true(least < 512);
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         int last = -1;
-        for (rlim_t mb = least; mb < least + 400; mb += mb < least + 20 ? 2 : 20) {
+        for (rlim_t mb = least; mb < least + 400; mb += mb < least + 16 ? 1 : 24) {
             struct outcome o = limited(runs[i][0], runs[i][1], mb << 20);
             last = o.said.code;
             if (last != 0 && last != 2 && last != 3 && last != 6)
