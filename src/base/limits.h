@@ -14,7 +14,7 @@
 #define SL_LIMIT_ZIP_DIRECTORY  (UINT64_C(256) << 20) /* bytes of the central directory */
 #define SL_LIMIT_ZIP_INFLATED   (UINT64_C(128) << 20) /* of a deflated data.pkl: torch stores it */
 #define SL_LIMIT_ST_HEADER      UINT64_C(100000000)   /* as the reference reader       */
-#define SL_LIMIT_ST_TENSORS     ((size_t)500000)      /* in one file: ten times those of the largest models, in all their files */
+#define SL_LIMIT_ST_TENSORS     ((size_t)500000)      /* in one file: five times what the largest models have in all of theirs */
 #define SL_LIMIT_JSON_BYTES     (UINT64_C(64) << 20)  /* config.json and its like      */
 #define SL_LIMIT_JSON_DEPTH     256                   /* lists and objects in each other */
 #define SL_LIMIT_JSON_VALUES    UINT64_C(4000000)     /* values of one document        */
