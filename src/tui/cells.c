@@ -272,11 +272,16 @@ static bool has_initial(const struct cell *cells, size_t len)
 static size_t shorten_path(struct cell *cells, size_t count, size_t room)
 {
     size_t components = 0, at = 0, last = 0;
-    for (size_t i = 0; i < count; i++)
-        if (cells[i].ch == ' ')
-            return count;                        /* a sentence, no name */
+    bool underscore = false;
     for (size_t i = 0; i < count; i = next_component(cells, count, i), components++)
         last = i;
+    for (size_t i = 0; i < count; i++) {
+        if (cells[i].ch == ' ')
+            return count;                        /* a sentence, no name */
+        underscore |= cells[i].ch == '_';
+    }
+    if (components == 2 && !underscore)          /* "model.safetensors" */
+        return count;
     for (size_t stay = count - last <= SHORT_COMPONENT ? 2 : 1; components > stay && count > room; components--) {
         const size_t next = next_component(cells, count, at), len = next - at - 1;
         if (has_initial(cells + at, len)) {

@@ -212,7 +212,8 @@ static int draw_profile(struct app *app, struct pane p, int row)
     if (!f)
         return 0;
     if (f->mantissa_bits) {
-        bool narrow = f->mantissa_used <= 8 && f->mantissa_bits > 11;
+        /* a constant has few bits whatever it was */
+        bool narrow = f->mantissa_used <= 8 && f->mantissa_bits > 11 && f->stats.min < f->stats.max;
         col += pane_printf(p, row, col, narrow ? STYLE_WARN : STYLE_TEXT, "mantissa %u of %u bits used%s", f->mantissa_used, f->mantissa_bits,
                            narrow ? ": was bf16 once" : "") + 2;
         col += pane_printf(p, row, col, STYLE_TEXT, "subnormal %llu", (unsigned long long)f->subnormals) + 2;

@@ -240,5 +240,6 @@ void sl_tui_keys_markdown(struct sl_buf *out)
         sl_buf_printf(out, " `<%s>`", special[i].token);
     sl_buf_str(out, ".\n`<40x10>` changes the size, `<wait>` lets a running conversion end, `<hurry>` presses what follows without waiting.\n\n"
                     "`shardlens PATH --plain` speaks in lines, for screen readers and bad lines: a line of such keys is answered by the row of the\n"
-                    "cursor and the message, or by the whole screen when another one came. An empty line is Enter, `.` says the screen again.\n");
+                    "cursor and the message, by the whole screen when another one came, or by a finding in full when its card was opened (`f`, `e`).\n"
+                    "An empty line is Enter, `.` says the screen again.\n");
 }

@@ -431,8 +431,11 @@ static void draw_list(struct app *app, struct pane p, bool wide)
         size_t i = map_row(app, m->side, l->top + (size_t)row);
         bool here = l->top + (size_t)row == l->selected;
         side_note(app, m->side, i, note, sizeof note);
+        /* the name first: the detail tells the rule in full */
+        const int name = text_cells(p.canvas, side_name(app, m->side, i)), quarter = p.cols / 4, rest = p.cols - 4 - name;
+        const int room = rest > quarter ? rest : quarter;
         int width = text_cells(p.canvas, note);
-        width = width > p.cols / 3 ? p.cols / 3 : width;
+        width = width > room ? room : width;
         if (here) {
             pane_glyph(p, row, 0, STYLE_SELECTED, GLYPH_SELECT);
             if (!m->in_pieces)

@@ -240,6 +240,7 @@ static void draw_finding_list(struct app *app, struct pane p)
 
 /* ---- three sizes ---------------------------------------------------------------------- */
 
+#define CARD_ROWS 12             /* of an error, with its frame, at 120 columns */
 static void draw_wide(struct app *app, struct pane p)
 {
     char title[64] = "places";
@@ -255,6 +256,9 @@ static void draw_wide(struct app *app, struct pane p)
     draw_finding_list(app, pane_box(pane_part(top, 0, top.cols - right, top.rows, right), "findings"));
     int explain = p.rows - (int)app->opened->kind_count - 2;
     explain = explain < 5 ? 5 : explain > 11 ? 11 : explain;
+    const struct sl_problem *problem = app->overview.panel == PANEL_FINDING ? finding_at(app, app->finding) : NULL;
+    if (problem && problem->severity != SL_NOTE && explain < CARD_ROWS)      /* what to do next matters more than the smallest kinds */
+        explain = p.rows - 4 < CARD_ROWS ? p.rows - 4 : CARD_ROWS;
     struct pane card = pane_take(&p, explain);
     struct pane inside = pane_box(card, "");
     draw_panel_head(app, pane_part(card, 0, 2, 1, card.cols - 4));

@@ -131,6 +131,7 @@ static unsigned members(const struct tree *t, const struct tree_node *group)
     return count;
 }
 
+#define NARROW 40                /* columns of names: a step of one leaves a deep name its place */
 static void draw_row(struct app *app, struct pane p, int row, const struct tree *t, uint32_t id, bool selected)
 {
     const struct tree_node *n = &t->nodes[id];
@@ -138,7 +139,7 @@ static void draw_row(struct app *app, struct pane p, int row, const struct tree 
     struct row_data r;
     char name[512];
     row_of(app, t, n, &r);
-    int indent = 2 + (n->depth - 1) * 2;
+    int indent = 2 + (n->depth - 1) * (c.name < NARROW ? 1 : 2);
     if (indent > c.name / 2)
         indent = c.name / 2;
     if (selected) {
@@ -204,7 +205,7 @@ static void draw_pieces(struct app *app, struct pane p, int row, const struct sl
         shape_text(s->shape, s->ndim, shape, sizeof shape);
         pane_textw(p, row, ranked ? 15 : p.cols - 12, 11, STYLE_TEXT, shape);
         if (ranked)
-            pane_name(p, row, 27, p.cols - 27, STYLE_DIM, app->opened->info->ranks[s->rank].path);
+            pane_name(p, row, 27, p.cols - 27 >= 14 ? p.cols - 27 : 0, STYLE_DIM, app->opened->info->ranks[s->rank].path);
     }
 }
 
@@ -241,6 +242,7 @@ static void draw_side(struct app *app, struct pane p, const struct tree *t)
 
 /* ---- the screen ------------------------------------------------------------------------------------ */
 
+#define SIDE 38                  /* columns that the pieces of a tensor need beside the tree, without their files */
 static void draw(struct app *app, struct pane p)
 {
     struct tree *t = tree_of(app);
@@ -251,7 +253,7 @@ static void draw(struct app *app, struct pane p)
     bool wide = p.cols >= 120 && p.rows >= 12;
     struct pane tree = p;
     if (wide) {
-        int left = p.cols * 66 / 100;
+        int left = p.cols >= 140 ? p.cols * 66 / 100 : p.cols - SIDE;
         tree = pane_box(pane_part(p, 0, 0, p.rows, left), "");
         tree.col--;
         tree.cols++;
