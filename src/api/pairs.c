@@ -190,6 +190,26 @@ static void config_json(struct sl_json *j, const struct sl_checkpoint *a, const 
     free(rows);
 }
 
+/* Do rows that differ only stand in another order? Asked where weights differ: it reads them again. */
+static void orders_json(struct sl_json *j, const struct sl_job *job)
+{
+    enum { MOST = 4 };
+    struct sl_order_finding found[MOST];
+    size_t count = 0;
+    if (!sl_job_summary(job)->different || sl_orders(job->ck, job->other, found, MOST, &count, NULL))
+        count = 0;
+    sl_json_key(j, "orders");
+    sl_json_array(j);
+    for (size_t i = 0; i < count && i < MOST; i++) {
+        sl_json_object(j);
+        sl_json_kstr(j, "parts", found[i].parts);
+        sl_json_kint(j, "layers", found[i].layers);
+        sl_json_kstr(j, "rule", found[i].rule);
+        sl_json_object_end(j);
+    }
+    sl_json_array_end(j);
+}
+
 void sl_pair_report(const struct sl_job *job, struct sl_buf *out)
 {
     struct sl_json j;
@@ -201,8 +221,10 @@ void sl_pair_report(const struct sl_job *job, struct sl_buf *out)
     for (size_t i = 0; i < sl_result_count(job); i++)
         (job->measures ? distance_json : equality_json)(&j, sl_result_at(job, i));
     sl_json_array_end(&j);
-    if (job->measures)
+    if (job->measures) {
         config_json(&j, job->ck, job->other);
+        orders_json(&j, job);
+    }
     sl_json_object_end(&j);
     sl_buf_char(out, '\n');
 }

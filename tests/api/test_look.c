@@ -263,6 +263,17 @@ static void orders(const char *a, const char *b, size_t want, const char *words)
     assert_int_equal(count, want);
     if (want && (!strstr(found[0].rule, words) || found[0].layers != LAYERS))
         fail_msg("%s (%d layers)", found[0].rule, (int)found[0].layers);
+    /* diff --json says the same */
+    struct sl_job *job = NULL;
+    if (sl_diff_start(x, y, NULL, &job, &err) || sl_job_wait(job, &err))
+        fail_msg("%s: %s", err.where, err.message);
+    char *json = sl_job_report_json(job), *told = json ? strstr(json, "\"orders\": [") : NULL;
+    assert_non_null(told);
+    assert_int_equal(strstr(told, "\"rule\"") != NULL, want != 0);
+    if (want && !strstr(told, words))
+        fail_msg("%s", told);
+    free(json);
+    sl_job_free(job);
     sl_close(x);
     sl_close(y);
 }
