@@ -120,6 +120,7 @@ int ckpt_hf_shards(struct sl_ckpt *c, struct sl_error *err);
 int ckpt_lone_rank(struct sl_ckpt *c, const char *folder_name, struct sl_error *err);
 void ckpt_compare_ranks(struct sl_ckpt *c, const struct found *found);
 void ckpt_check_layers(struct sl_ckpt *c);
+void ckpt_check_sizes(struct sl_ckpt *c);
 
 /* ---- names of Megatron (part.c) ---- */
 

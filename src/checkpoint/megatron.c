@@ -706,6 +706,7 @@ static int finish(struct grid *g, const struct found *found, struct sl_error *er
             tell_damaged(c, &c->ranks[i]);
     ckpt_parts_tell(c);
     ckpt_compare_ranks(c, found);
+    ckpt_check_sizes(c);
     ckpt_check_layers(c);
     return SL_OK;
 }

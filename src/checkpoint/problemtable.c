@@ -402,6 +402,7 @@ const struct sl_explanation sl_explanations[] = {
     { "chunk-mixture", PLACE },
     { "keys-differ", SL_EXPLAINS_LAYERS | SL_EXPLAINS_RANK_SHAPES },
     { "shape-differs", SL_EXPLAINS_SHAPES },
+    { "shape-unexpected", SL_EXPLAINS_SHAPES },
     { "layer-gap", SL_EXPLAINS_LAYERS },
     { "layer-count", SL_EXPLAINS_LAYERS },
 };

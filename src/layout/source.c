@@ -286,12 +286,24 @@ static void mark_optional(struct source *s)
     }
 }
 
+/* Shards that are whole on every rank may fit, as those of a model that is too wide. */
+static int refuse_whole(const struct sl_ckpt *c, struct sl_error *err)
+{
+    for (size_t i = 0; i < c->problems.count; i++)
+        if (!strcmp(c->problems.items[i].code, "shape-unexpected"))
+            return sl_fail(err, SL_INPUT, c->problems.items[i].where, "%s; expected %s", c->problems.items[i].message,
+                           c->problems.items[i].expected);
+    return SL_OK;
+}
+
 int sl_layout_source(const struct sl_model *m, const struct sl_ckpt *c, struct sl_arena *arena,
                      struct sl_layout *out, struct sl_error *err)
 {
     static const struct sl_parallel one = { 1, 1, 1, 1, 1 };
     struct source s = { .b = { .layout = out, .err = err }, .c = c };
-    int rc = sl_ckpt_scaled(c, arena, &s.tensors, err);
+    int rc = refuse_whole(c, err);
+    if (!rc)
+        rc = sl_ckpt_scaled(c, arena, &s.tensors, err);
     if (rc)
         return rc;
     s.has_ranks = c->container == SL_MEGATRON_TORCH;

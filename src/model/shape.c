@@ -326,6 +326,12 @@ static bool heads_fit(const struct sl_detector *d, int64_t heads, int64_t size, 
     return out->heads % out->groups == 0;
 }
 
+/* Tensors that are told to have another shape than they should are why args and shapes do not agree. */
+static bool shapes_are_told(const struct sl_detector *d, enum sl_said_by by)
+{
+    return by == SL_BY_ARGS && sl_problems_explain(&d->c->problems, SL_EXPLAINS_SHAPES, NULL);
+}
+
 /* Says in one line why a number of heads or a head size does not fit. */
 static int heads_misfit(struct sl_detector *d, enum sl_said_by by, int64_t heads, int64_t size)
 {
@@ -343,8 +349,9 @@ static int heads_misfit(struct sl_detector *d, enum sl_said_by by, int64_t heads
         return sl_fail(d->err, SL_USAGE, "--set", "%s are stated, but %s", what, why);
     if (by == SL_BY_PRESET)
         return sl_fail(d->err, SL_USAGE, "--model", "%s has %s, but %s", d->row->name, what, why);
-    sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
-                   "%s %s %s, but %s", from, sl_says(from), what, why);
+    if (!shapes_are_told(d, by))
+        sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
+                       "%s %s %s, but %s", from, sl_says(from), what, why);
     return SL_OK;
 }
 
@@ -395,8 +402,9 @@ static int differ(struct sl_detector *d, const char *key, enum sl_said_by by, lo
     const char *from = sl_said_from(d, by);
     if (by == SL_BY_SET)
         return sl_fail(d->err, SL_USAGE, "--set", "%s is stated as %lld, but the tensors tell %lld", key, said, found);
-    sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
-                   "%s %s %s is %lld, %s says %lld", from, sl_says(from), key, said, found_from, found);
+    if (!shapes_are_told(d, by))
+        sl_problem_add(&d->m->problems, by == SL_BY_ARGS ? "config-contradiction" : "config-differs", from, NULL,
+                       "%s %s %s is %lld, %s says %lld", from, sl_says(from), key, said, found_from, found);
     return SL_OK;
 }
 

@@ -152,7 +152,7 @@ static inline void patch_pickle(const char *path, const void *from, const void *
 /* ---- rank files written for a test -------------------------------------------- */
 
 struct made_tensor { const char *name; enum sl_dtype dtype; int64_t rows, cols; };
-struct made_args { int tp, pp, ep, etp, hidden, layers; };       /* 0: not stated */
+struct made_args { int tp, pp, ep, etp, hidden, layers, heads; };       /* 0: not stated */
 struct made_rank {
     const char *const *chunks;       /* keys: {"model", NULL} */
     const struct made_tensor *tensors; size_t count;
@@ -190,6 +190,7 @@ static inline void pickle_rank(struct sl_pickler *p, const struct made_rank *r, 
         pickle_int(p, "expert_tensor_parallel_size", r->args->etp);
         pickle_int(p, "hidden_size", r->args->hidden);
         pickle_int(p, "num_layers", r->args->layers);
+        pickle_int(p, "num_attention_heads", r->args->heads);
         sl_pickler_namespace_end(p);
     }
     if (r->iteration >= 0) {

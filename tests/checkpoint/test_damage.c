@@ -344,6 +344,30 @@ TEST(a_whole_tensor_saved_as_a_shard_is_called_so)
     sl_ckpt_close(c);
 }
 
+/* As a tool writes them that merged the ranks and did not cut again: no rank differs from another. args of two files
+ * are made here; heads 2 x 2, hidden 4: linear_proj is [4, 4], a shard of it [4, 2]. */
+TEST(whole_tensors_on_all_ranks_are_one_finding)
+{
+    const struct made_tensor whole[] = { { "decoder.layers.0.self_attention.linear_proj.weight", SL_BF16, 4, 4 },
+                                         { "decoder.layers.1.self_attention.linear_proj.weight", SL_BF16, 4, 4 } };
+    const struct made_tensor cut[] = { { "decoder.layers.0.self_attention.linear_proj.weight", SL_BF16, 4, 2 },
+                                       { "decoder.layers.1.self_attention.linear_proj.weight", SL_BF16, 4, 2 } };
+    const struct made_args args = { .tp = 2, .pp = 1, .hidden = 4, .heads = 2 };
+    for (int rank = 0; rank < 2; rank++)
+        make_rank(rank ? "mp_rank_01" : "mp_rank_00", &(struct made_rank){ model, cut, 2, &args, 5 });
+    struct sl_ckpt *c = opened(folder);
+    no_problems(c);
+    sl_ckpt_close(c);
+    for (int rank = 0; rank < 2; rank++)
+        make_rank(rank ? "mp_rank_01" : "mp_rank_00", &(struct made_rank){ model, whole, 2, &args, 5 });
+    c = opened(folder);
+    const struct sl_problem *p = only_problem(c, "shape-unexpected");
+    assert_string_equal(p->where, "mp_rank_00 decoder.layers.0.self_attention.linear_proj.weight");
+    assert_string_equal(p->message, "it is [4, 4] on every rank: all 4 columns, not one of 2 parts; so is 1 more of that name in other layers");
+    assert_string_equal(p->expected, "2 columns on each of 2 tensor parallel ranks: args make 4 of the whole");
+    sl_ckpt_close(c);
+}
+
 /* The second file as an older Megatron saved it: BINUNICODE, LONG_BINPUT 486, BINFLOAT 3.0 to 2.0 */
 TEST(a_rank_of_another_checkpoint_version_is_named)
 {
@@ -569,6 +593,7 @@ int main(void)
         IN_FOLDER(a_folder_beyond_what_args_and_tensors_say_is_left_out),
         IN_FOLDER(a_record_that_is_not_in_the_file_is_damage_and_no_cut),
         IN_FOLDER(a_whole_tensor_saved_as_a_shard_is_called_so),
+        IN_FOLDER(whole_tensors_on_all_ranks_are_one_finding),
         IN_FOLDER(a_rank_of_another_checkpoint_version_is_named),
         IN_FOLDER(a_rank_of_another_run_is_named_with_what_differs),
         IN_FOLDER(an_argument_that_one_rank_alone_has_is_told),
